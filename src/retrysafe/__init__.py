@@ -1,0 +1,77 @@
+"""retrysafe makes writes safe to repeat.
+
+A client sends an ``Idempotency-Key`` (or ``Tracking-Id``) with a write and keeps it for every retry. retrysafe makes
+an atomic checkpoint for it, runs the operation once, stores its outcome, and gives every retry the same answer, even
+when the server was killed half-way.
+"""
+
+from retrysafe.errors import (
+    AttemptSuperseded,
+    ConfigurationError,
+    Final,
+    InProgress,
+    KeyExpired,
+    KeyMalformed,
+    KeyMissing,
+    KeyReused,
+    NoEffect,
+    NotReplayable,
+    OutcomeUnknown,
+    PrincipalMissing,
+    RecordUnreadable,
+    ReplayRefused,
+    RequestRefused,
+    RequestTooLarge,
+    RetrySafeError,
+    SchemaMismatch,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+)
+from retrysafe.http.key import KeyRules
+from retrysafe.http.request import HttpRequest
+from retrysafe.protocol.fingerprint import FingerprintRules
+from retrysafe.protocol.model import Checkpoint, Mode, Operation, Response
+from retrysafe.protocol.policy import Policy
+from retrysafe.protocol.states import State
+from retrysafe.runtime.context import current_operation
+from retrysafe.runtime.events import Event, LoggingSink
+from retrysafe.runtime.guard import SHARED, RetrySafe
+
+__all__ = [
+    "SHARED",
+    "AttemptSuperseded",
+    "Checkpoint",
+    "ConfigurationError",
+    "Event",
+    "Final",
+    "FingerprintRules",
+    "HttpRequest",
+    "InProgress",
+    "KeyExpired",
+    "KeyMalformed",
+    "KeyMissing",
+    "KeyReused",
+    "KeyRules",
+    "LoggingSink",
+    "Mode",
+    "NoEffect",
+    "NotReplayable",
+    "Operation",
+    "OutcomeUnknown",
+    "Policy",
+    "PrincipalMissing",
+    "RecordUnreadable",
+    "ReplayRefused",
+    "RequestRefused",
+    "RequestTooLarge",
+    "Response",
+    "RetrySafe",
+    "RetrySafeError",
+    "SchemaMismatch",
+    "State",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnavailable",
+    "current_operation",
+]

@@ -1,0 +1,1 @@
+"""Surfaces: each translates in and out, and decides nothing."""

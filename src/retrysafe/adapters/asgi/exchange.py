@@ -1,0 +1,267 @@
+"""One guarded request and its response, seen from inside the operation's own task.
+
+The application talks to :meth:`Exchange.receive` and :meth:`Exchange.send` as to a server. Its response is held until
+the protocol says what may leave: persist, then send (S1). What it does after its last message, such as background
+tasks, runs on afterwards, once (S7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import TYPE_CHECKING, assert_never
+
+from retrysafe.adapters.asgi.body import declared_length
+from retrysafe.errors import Final, NoEffect, RetrySafeError
+from retrysafe.http.problem import failure_response, problem_response
+from retrysafe.http.replay import outcome_of, replay_response, stamped
+from retrysafe.protocol import effects as fx
+from retrysafe.protocol.model import Response
+from retrysafe.runtime.context import enter, leave
+
+if TYPE_CHECKING:
+    from weakref import ref
+
+    from retrysafe.adapters.asgi.types import App, Message, Scope, Send
+    from retrysafe.http.profiles import Profile
+    from retrysafe.protocol.model import Claim, Operation
+    from retrysafe.runtime.context import Presence
+    from retrysafe.runtime.runs import AsyncRun
+
+_WHOLE_BODY = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
+class Stage(Enum):
+    """How far the response is."""
+
+    HELD = auto()
+    """Nothing has left; the application's messages are held."""
+    FORWARDING = auto()
+    """The stream leaves as it comes."""
+    ENDED = auto()
+    """Everything has left, or the application's own response must not; further messages are dropped."""
+
+
+class Exchange:
+    """One guarded request and its response.
+
+    Attributes:
+        client_gone: nobody listens any more; the operation goes on (S1).
+        presence: dead once nothing runs inside the operation any more.
+        answered: something has left for the client.
+        claim: the claim under which the operation runs.
+    """
+
+    def __init__(self, scope: Scope, body: bytes, send: Send, *, response_limit: int, profile: Profile) -> None:
+        """Hold a request whose body was read whole.
+
+        Args:
+            scope: the request's ASGI scope.
+            body: its whole body.
+            send: the server's ``send``.
+            response_limit: largest response body in bytes that is kept (S5).
+            profile: how refusals look.
+        """
+        self._scope = scope
+        self._body: bytes | None = body
+        self._send = send
+        self._limit = response_limit
+        self._profile = profile
+        self._stage = Stage.HELD
+        self._ended = asyncio.Event()
+        self._start: Message | None = None
+        self._held: list[Message] = []
+        self._size = 0
+        self._bufferable = False
+        self.client_gone = False
+        self.answered = False
+        self.claim: Claim | None = None
+        self.presence: ref[Presence] | None = None
+
+    async def execute(self, app: App, run: AsyncRun[fx.Answer], operation: Operation | None, digest: bytes) -> None:
+        """Run the application as the operation, and answer the client as the protocol decides."""
+        self._run = run
+        token, self.presence = enter(operation, digest)
+        try:
+            await app(self._scope, self.receive, self.send)
+            if self._stage is not Stage.ENDED:
+                message = "the application returned without completing its response"
+                raise RuntimeError(message)  # noqa: TRY301 - treated like any exception of the application
+        except Exception as error:
+            if not await self._failed(error):
+                raise
+        finally:
+            leave(token)
+
+    async def answer(self, answer: fx.Answer | RetrySafeError) -> None:
+        """Send what the protocol answered; nothing of the application's own follows."""
+        self._stage = Stage.ENDED
+        self._ended.set()
+        match answer:
+            case RetrySafeError():
+                await self._respond(problem_response(answer, self._profile))
+            case fx.Fresh(response, stored, protected):
+                await self._respond(stamped(response, stored=stored, protected=protected))
+            case fx.Replayed(_, response):
+                await self._respond(replay_response(response))
+            case fx.Streamed():
+                pass
+            case fx.Reraise(error):
+                raise error
+            case _:
+                assert_never(answer)
+
+    async def receive(self) -> Message:
+        """Give the application its request, then nothing until the response has left.
+
+        A disconnect does not cancel it (S1).
+        """
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the application's response."""
+        if self._stage is Stage.FORWARDING:
+            await self._forward(message)
+        elif self._stage is Stage.HELD:
+            await self._hold(message)
+
+    async def _hold(self, message: Message) -> None:
+        match message["type"]:
+            case "http.response.start":
+                self._start = message
+                declared = declared_length(message.get("headers", ()))
+                within = declared is not None and declared <= self._limit
+                self._bufferable = within and not message.get("trailers", False)
+            case "http.response.body":
+                self._held.append(message)
+                self._size += len(message.get("body", b""))
+                if not message.get("more_body", False) and not self._trailers:
+                    await self._settle(self._returned())
+                elif not self._bufferable or self._size > self._limit:
+                    await self._settle(self._began())
+            case kind if kind in _WHOLE_BODY:
+                self._held.append(message)
+                await self._settle(self._began())
+            case _:
+                # Early hints, pushes, a test client's debug message: not part of the response.
+                await self._to_client(message)
+
+    async def _settle(self, reply: fx.Reply) -> None:
+        """Tell the protocol what the operation did, then do what it says."""
+        step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError
+        try:
+            step = await self._run.advance(reply)
+        except RetrySafeError as error:
+            step = error
+        match step:
+            case fx.Forward(_, stored):
+                self._stage = Stage.FORWARDING
+                await self._to_client(self._stamped_start(stored=stored))
+                held, self._held = self._held, []
+                for message in held:
+                    await self._forward(message)
+            case fx.Execute():
+                problem = "an operation is executed once per claim"
+                raise AssertionError(problem)
+            case fx.Fresh(response, stored=True, protected=True) if _is_own(response, reply):
+                await self._release_held()
+            case _:
+                await self.answer(step)
+
+    async def _release_held(self) -> None:
+        """Send the application's own messages, as they are."""
+        self._stage = Stage.ENDED
+        self._ended.set()
+        if self._start is not None:
+            await self._to_client(self._start)
+        for message in self._held:
+            await self._to_client(message)
+
+    async def _forward(self, message: Message) -> None:
+        if self._is_last(message):
+            # DONE is durable before the client can know that the stream is complete.
+            self._stage = Stage.ENDED
+            await self._run.advance(fx.Ended())
+            self._ended.set()
+        await self._to_client(message)
+
+    async def _failed(self, error: Exception) -> bool:
+        """Settle after an exception of the application; False when it must go on to the server."""
+        if self._stage is Stage.HELD:
+            await self._settle(_raised(error))
+            return isinstance(error, NoEffect | Final)
+        if self._stage is Stage.FORWARDING:
+            self._stage = Stage.ENDED
+            self._ended.set()
+            await self._run.advance(fx.Ended(error))
+        return False
+
+    async def _respond(self, response: Response) -> None:
+        await self._to_client(
+            {"type": "http.response.start", "status": response.status, "headers": list(response.headers)}
+        )
+        await self._to_client({"type": "http.response.body", "body": response.body, "more_body": False})
+
+    async def _to_client(self, message: Message) -> None:
+        if self.client_gone:
+            return
+        try:
+            self.answered = True
+            await self._send(message)
+        except OSError:
+            # What ASGI servers raise when the client has gone (spec 2.4).
+            self.client_gone = True
+        except Exception:
+            # Whatever the server says once it has given up on this request: the operation itself goes on.
+            if not self.client_gone:
+                raise
+
+    @property
+    def _trailers(self) -> bool:
+        return self._start is not None and bool(self._start.get("trailers", False))
+
+    def _is_last(self, message: Message) -> bool:
+        match message["type"]:
+            case "http.response.body" | "http.response.zerocopysend":
+                return not message.get("more_body", False) and not self._trailers
+            case "http.response.pathsend":
+                return not self._trailers
+            case "http.response.trailers":
+                return not message.get("more_trailers", False)
+            case _:
+                return False
+
+    def _head(self) -> Response:
+        start = self._start or {"status": 500}
+        pairs = tuple((bytes(name), bytes(value)) for name, value in start.get("headers", ()))
+        return Response.raw(start["status"], pairs, b"")
+
+    def _returned(self) -> fx.Returned:
+        head = self._head()
+        body = b"".join(message.get("body", b"") for message in self._held)
+        response = Response.raw(head.status, head.headers, body)
+        return fx.Returned(response, outcome_of(response, keep_body=len(body) <= self._limit))
+
+    def _began(self) -> fx.Began:
+        return fx.Began(outcome_of(self._head(), keep_body=False))
+
+    def _stamped_start(self, *, stored: bool) -> Message:
+        start = self._start or {"type": "http.response.start", "status": 500}
+        head = self._head()
+        stamp = stamped(head, stored=stored, protected=True)
+        return start if stamp is head else {**start, "headers": list(stamp.headers)}
+
+
+def _is_own(response: Response, reply: fx.Reply) -> bool:
+    """Tell whether the protocol lets the application's response leave as it is."""
+    return isinstance(reply, fx.Returned) and response is reply.response
+
+
+def _raised(error: Exception) -> fx.Raised:
+    """Describe an exception of the application to the protocol."""
+    response = error.response if isinstance(error, Final) else failure_response()
+    return fx.Raised(error, fx.Returned(response, outcome_of(response)))

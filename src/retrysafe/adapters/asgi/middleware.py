@@ -1,0 +1,299 @@
+"""The middleware: which requests are guarded, and the task each guarded operation runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from retrysafe.adapters.asgi.body import declared_length, drain_body, read_body
+from retrysafe.adapters.asgi.exchange import Exchange
+from retrysafe.adapters.asgi.lifespan import Lifespan
+from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
+from retrysafe.errors import KeyMissing, RequestRefused, RetrySafeError, StoreError, StoreUnavailable
+from retrysafe.http.key import read_key
+from retrysafe.http.problem import problem_response
+from retrysafe.http.request import HttpRequest
+from retrysafe.protocol import effects as fx
+from retrysafe.protocol.encoding import decode_request
+from retrysafe.protocol.flows import adopt, handle, handle_unprotected
+from retrysafe.runtime import events
+from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.runtime.context import joined
+from retrysafe.runtime.runs import AsyncRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
+    from retrysafe.protocol.effects import Flow
+    from retrysafe.protocol.model import Checkpoint, Claim
+    from retrysafe.protocol.policy import Policy
+    from retrysafe.runtime.guard import Guarded, RetrySafe
+
+# After a drain, operations are cancelled; this long they may take to notice.
+_STOP_SECONDS = 5.0
+
+
+class RetrySafeMiddleware:
+    """Guards the writes of an ASGI application.
+
+    Put it behind authentication, so that the guard's ``principal`` sees who calls (K5).
+
+    A guarded operation runs in a task of its own: a client that disconnects, or a middleware outside of this one that
+    gives up, does not cancel it (S1). Other requests are passed on untouched: nothing is buffered or wrapped (S8).
+    Needs an asyncio server.
+    """
+
+    def __init__(self, app: App, guard: RetrySafe) -> None:
+        """Wrap ``app``; nothing connects before the first lifespan or guarded request.
+
+        Args:
+            app: the application.
+            guard: its store, principal and policies.
+        """
+        self._app = app
+        self._guard = guard
+        self._live: dict[asyncio.Task[None], Exchange] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._template: Scope = {}
+        if guard.restore_principal is not None:
+            guard.add_rerun(self._rerun)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection scope."""
+        if scope["type"] == "http":
+            route = self._guard.route(scope["method"], scope["path"])
+            if route is not None:
+                await self._http(scope, receive, send, route)
+                return
+        elif scope["type"] == "lifespan":
+            self._template = scope_template(scope)
+            await Lifespan(self._start, self._drain)(self._app, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    # One request.
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, route: Guarded) -> None:
+        try:
+            key = read_key(scope["headers"], self._guard.keys)
+            if key is None and route.policy.require_key:
+                message = "this operation requires an idempotency key"
+                raise KeyMissing(message)
+        except RequestRefused as error:
+            await self._refuse(error, scope, receive, send, route.name)
+            return
+        if key is None:
+            self._guard.emit(events.Unprotected(route.name, "no key"))
+            await self._app(scope, receive, send)
+        else:
+            await self._guarded(scope, receive, send, key, route)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, key: str, route: Guarded) -> None:
+        name, policy = route.name, route.policy
+        try:
+            request = _request(scope)
+            principal = call_principal(self._guard, request)
+            who = known_principal(await principal if inspect.isawaitable(principal) else principal)
+            opened = await self._opened(name, policy)
+            body = await read_body(receive, policy.request_limit, declared_length(scope["headers"]))
+        except (RequestRefused, StoreError) as error:
+            await self._refuse(error, scope, receive, send, name)
+            return
+        if body is None:
+            return
+        request = replace(request, body=body)
+        engine = self._guard.local_engine()
+        exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=self._guard.profile)
+        if not opened:
+            flow, digest = handle_unprotected(), b""
+        else:
+            ask = ask_for(engine, self._guard, request, key=key, principal=who, name=name, policy=policy)
+            flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
+            if joined(digest):
+                # A guard inside a guarded request joins the outer claim (K9).
+                await self._app(scope, _again(body, receive), send)
+                return
+        run = partial(AsyncRun, engine, flow, policy, name=name, request=request, hooks=self._guard.hooks)
+        await self._in_own_task(run, exchange, digest)
+
+    async def _opened(self, name: str, policy: Policy) -> bool:
+        """Connect to the store; False when it is down and the operation is declared ``fail_open`` (D1)."""
+        try:
+            await self._guard.aengine()
+        except StoreUnavailable as error:
+            self._guard.emit(events.StoreFailed(name, "open", str(error)))
+            if not policy.fail_open:
+                raise
+            return False
+        return True
+
+    async def _in_own_task(self, run: Callable[..., AsyncRun[fx.Answer]], exchange: Exchange, digest: bytes) -> None:
+        """Run an operation so that nothing but its own guard can cancel it (S1, C7)."""
+        loop = self._loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        task = loop.create_task(self._operate(run, exchange, digest))
+        self._live[task] = exchange
+        task.add_done_callback(partial(self._ended, done))
+        try:
+            await done
+        except asyncio.CancelledError:
+            exchange.client_gone = True
+            raise
+        if task.cancelled():
+            await self._stopped(exchange)
+        else:
+            task.result()
+
+    def _ended(self, done: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+        self._live.pop(task, None)
+        if not done.done():
+            done.set_result(None)
+        elif not task.cancelled():
+            # Nobody listens any more; what the operation raised was told as an event and is recorded.
+            task.exception()
+
+    async def _operate(
+        self, run: Callable[..., AsyncRun[Any]], exchange: Exchange, digest: bytes, *, recovering: bool = False
+    ) -> None:
+        """Drive one run to its end; this is the body of an operation's own task."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        operation_run = run(stop=partial(_cancel, task, asyncio.get_running_loop()))
+        step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError | None
+        try:
+            step = await operation_run.advance()
+        except RetrySafeError as error:
+            step = error
+        if isinstance(step, fx.Execute):
+            exchange.claim = step.claim
+            operation = operation_of(step.claim, recovering=recovering)
+            await exchange.execute(self._app, operation_run, operation, digest)
+        elif step is not None and not isinstance(step, fx.Forward):
+            await exchange.answer(step)
+
+    async def _stopped(self, exchange: Exchange) -> None:
+        """Answer the client of an attempt that was told to stop: the winner's outcome or 503, never its own (C4)."""
+        if exchange.answered or exchange.claim is None:
+            message = "the response was cut off: the attempt was told to stop"
+            raise RuntimeError(message)
+        policy = self._guard.policy_of(exchange.claim.name)
+        run = AsyncRun(
+            self._guard.local_engine(), adopt(exchange.claim), policy, name=exchange.claim.name, stop=_nothing_to_stop
+        )
+        try:
+            answer = await run.advance()
+        except RetrySafeError as error:
+            await exchange.answer(error)
+        else:
+            if not isinstance(answer, fx.Execute | fx.Forward):
+                await exchange.answer(answer)
+
+    async def _refuse(self, error: RetrySafeError, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        """Answer without running the operation."""
+        response = problem_response(error, self._guard.profile)
+        self._guard.emit(events.Refused(name, type(error).__name__))
+        await drain_body(receive)
+        exchange = Exchange(scope, b"", send, response_limit=0, profile=self._guard.profile)
+        await exchange.answer(fx.Fresh(response))
+
+    # Recovery (R13).
+
+    def _rerun(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+        """Run an abandoned operation again on the application's loop; called from the scan's thread."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or seen.request is None:
+            return False
+        asyncio.run_coroutine_threadsafe(self._rerun_here(seen, policy, flow), loop)
+        return True
+
+    async def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> None:
+        request = decode_request(cast("bytes", seen.request))
+        scope = stored_scope(self._template, request)
+        restore = self._guard.restore_principal
+        if restore is not None:
+            restored = restore(scope, seen.principal)
+            if inspect.isawaitable(restored):
+                await restored
+        exchange = Exchange(
+            scope, request.body, _nowhere, response_limit=policy.response_limit, profile=self._guard.profile
+        )
+        run = partial(AsyncRun, self._guard.local_engine(), flow, policy, name=seen.name)
+        task = asyncio.get_running_loop().create_task(self._operate(run, exchange, seen.digest, recovering=True))
+        self._live[task] = exchange
+        task.add_done_callback(partial(self._ended, asyncio.get_running_loop().create_future()))
+
+    # Start and stop.
+
+    async def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._guard.aengine()
+
+    async def _drain(self) -> None:
+        """Let operations in flight end; then stop what is left, and hand over what has really stopped (C7)."""
+        live = dict(self._live)
+        if live:
+            await asyncio.wait(live, timeout=self._guard.drain_seconds)
+        left = {task: exchange for task, exchange in live.items() if not task.done()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_STOP_SECONDS)
+        stopped = [
+            exchange.claim
+            for task, exchange in left.items()
+            if task.done() and exchange.claim is not None and (exchange.presence is None or exchange.presence() is None)
+        ]
+        left.clear()
+        live.clear()
+        await asyncio.to_thread(self._hand_over, stopped)
+
+    def _hand_over(self, claims: Sequence[Claim]) -> None:
+        engine = self._guard.local_engine()
+        if engine.opened:
+            engine.deferred.drain(self._guard.drain_seconds)
+            engine.hand_over(claims)
+        self._guard.close()
+
+
+def _request(scope: Scope) -> HttpRequest:
+    raw_path = scope.get("raw_path")
+    return HttpRequest(
+        method=scope["method"],
+        path=raw_path if raw_path is not None else quote(scope["path"]).encode("ascii"),
+        query=scope.get("query_string", b""),
+        headers=tuple((bytes(name), bytes(value)) for name, value in scope["headers"]),
+        body=b"",
+        native=scope,
+    )
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that gives a body that was read already, then what the server has."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+def _cancel(task: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel an operation's task from another thread."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
+
+
+async def _nowhere(_: Message) -> None:
+    """Send to nobody: no client waits for a recovered operation."""
+
+
+def _nothing_to_stop() -> None:
+    """Reading the winner's outcome holds no claim."""

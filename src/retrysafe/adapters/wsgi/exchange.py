@@ -1,0 +1,247 @@
+"""One guarded WSGI request: run the application, hold its response until the protocol says what may leave (S1)."""
+
+from __future__ import annotations
+
+import traceback
+from contextvars import copy_context
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, assert_never
+
+from retrysafe.errors import Final, NoEffect, RetrySafeError
+from retrysafe.http.problem import failure_response, problem_response
+from retrysafe.http.replay import outcome_of, replay_response, stamped
+from retrysafe.protocol import effects as fx
+from retrysafe.protocol.model import Response
+from retrysafe.runtime.context import enter, leave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from retrysafe.adapters.wsgi.types import App, Environ, Headers, StartResponse, Write
+    from retrysafe.http.profiles import Profile
+    from retrysafe.protocol.model import Operation
+    from retrysafe.runtime.runs import Run
+
+
+class Whole:
+    """A response that is complete.
+
+    What the application does in ``close``, such as background work, runs after it was sent (S7).
+    """
+
+    def __init__(self, body: Sequence[bytes], close: Callable[[], object] | None = None) -> None:
+        """Hold the body's parts and the application's own ``close``."""
+        self._body = body
+        self._close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the body."""
+        return iter(self._body)
+
+    def __len__(self) -> int:
+        """Count the parts: servers add a Content-Length to a response of one part."""
+        return len(self._body)
+
+    def close(self) -> None:
+        """Close what the application returned."""
+        if self._close is not None:
+            self._close()
+
+
+class Stream:
+    """A response that leaves as it comes; DONE is durable before the client can know that it is complete (S5)."""
+
+    def __init__(
+        self, first: Sequence[bytes], rest: Iterator[bytes], run: Run[fx.Answer], close: Callable[[], object] | None
+    ) -> None:
+        """Give ``first``, then ``rest``, then end the run."""
+        self._first = list(first)
+        self._rest = rest
+        self._run = run
+        self._close = close
+        self._ended = False
+        # The operation's own context: code that streams may still ask for its operation.
+        self._context = copy_context()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the response."""
+        return self
+
+    def __next__(self) -> bytes:
+        """Give the next part."""
+        if self._first:
+            return self._first.pop(0)
+        try:
+            return self._context.run(next, self._rest)
+        except StopIteration:
+            self._end(None)
+            raise
+        except Exception as error:
+            self._end(error)
+            raise
+
+    def close(self) -> None:
+        """Run the operation to its end even if nobody listens (S1), then close what the application returned."""
+        try:
+            if not self._ended:
+                for _ in self:
+                    pass
+        finally:
+            if self._close is not None:
+                self._context.run(self._close)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._run.advance(fx.Ended(error))
+
+
+class Exchange:
+    """One guarded request and its response.
+
+    Attributes:
+        environ: the request, as the application gets it.
+    """
+
+    def __init__(
+        self, environ: Environ, start_response: StartResponse, *, response_limit: int, profile: Profile
+    ) -> None:
+        """Hold a request whose body was read whole.
+
+        Args:
+            environ: the request.
+            start_response: the server's own.
+            response_limit: largest response body in bytes that is kept (S5).
+            profile: how refusals look.
+        """
+        self.environ = environ
+        self._start_response = start_response
+        self._limit = response_limit
+        self._profile = profile
+        self._status = ""
+        self._headers: Headers = []
+        self._written: list[bytes] = []
+        self._close: Callable[[], object] | None = None
+        self._rest: Iterator[bytes] = iter(())
+
+    def untouched(self, app: App) -> Iterable[bytes]:
+        """Let the application answer the server directly."""
+        return app(self.environ, self._start_response)
+
+    def execute(self, app: App, run: Run[fx.Answer], operation: Operation | None, digest: bytes) -> Iterable[bytes]:
+        """Run the application as the operation, and answer the client as the protocol decides."""
+        token, _ = enter(operation, digest)
+        try:
+            try:
+                reply = self._reply(app(self.environ, self._capture))
+            except Exception as error:  # noqa: BLE001 - the protocol decides what it means
+                reply = self._raised(error)
+            return self._settle(run, reply)
+        finally:
+            leave(token)
+
+    def answer(self, answer: fx.Answer | RetrySafeError) -> Iterable[bytes]:
+        """Send what the protocol answered, in place of anything the application said."""
+        match answer:
+            case RetrySafeError():
+                return self._respond(problem_response(answer, self._profile))
+            case fx.Fresh(response, stored, protected):
+                return self._respond(stamped(response, stored=stored, protected=protected))
+            case fx.Replayed(_, response):
+                return self._respond(replay_response(response))
+            case fx.Streamed():
+                return Whole((), self._close)
+            case fx.Reraise(error):
+                if self._close is not None:
+                    self._close()
+                raise error
+            case _:
+                assert_never(answer)
+
+    def _settle(self, run: Run[fx.Answer], reply: fx.Reply) -> Iterable[bytes]:
+        """Tell the protocol what the operation did, then do what it says."""
+        step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError
+        try:
+            step = run.advance(reply)
+        except RetrySafeError as error:
+            step = error
+        match step:
+            case fx.Forward(_, stored):
+                head = self._response(b"")
+                stamp = stamped(head, stored=stored, protected=True)
+                self._start_response(self._status, self._headers if stamp is head else _text(stamp))
+                return Stream(self._written, self._rest, run, self._close)
+            case fx.Execute():
+                message = "an operation is executed once per claim"
+                raise AssertionError(message)
+            case fx.Fresh(response, stored=True, protected=True) if _is_own(response, reply):
+                self._start_response(self._status, self._headers)
+                return Whole(self._written, self._close)
+            case _:
+                return self.answer(step)
+
+    def _capture(self, status: str, headers: Headers, exc_info: object = None) -> Write:
+        """Take the application's status and headers instead of the server."""
+        if self._status and exc_info is None:
+            message = "start_response was called twice without exc_info"
+            raise AssertionError(message)
+        self._status, self._headers = status, headers
+        return self._written.append
+
+    def _reply(self, chunks: Iterable[bytes]) -> fx.Reply:
+        self._close = getattr(chunks, "close", None)
+        self._rest = iter(chunks)
+        if isinstance(chunks, list | tuple) or self._declared_within_limit():
+            self._written.extend(self._rest)
+        elif not self._status:
+            # A generator may call start_response only when its first part is asked for.
+            self._written.extend(islice(self._rest, 1))
+            if self._declared_within_limit():
+                self._written.extend(self._rest)
+            else:
+                return fx.Began(outcome_of(self._response(b""), keep_body=False))
+        else:
+            return fx.Began(outcome_of(self._response(b""), keep_body=False))
+        response = self._response(b"".join(self._written))
+        return fx.Returned(response, outcome_of(response, keep_body=len(response.body) <= self._limit))
+
+    def _raised(self, error: Exception) -> fx.Raised:
+        if not isinstance(error, NoEffect | Final):
+            # Where the server would have shown it.
+            traceback.print_exception(error, file=self.environ["wsgi.errors"])
+        response = error.response if isinstance(error, Final) else failure_response()
+        return fx.Raised(error, fx.Returned(response, outcome_of(response)))
+
+    def _declared_within_limit(self) -> bool:
+        for name, value in self._headers:
+            if name.lower() == "content-length":
+                return value.isdigit() and int(value) <= self._limit
+        return False
+
+    def _response(self, body: bytes) -> Response:
+        if not self._status:
+            message = "the application returned without calling start_response"
+            raise RuntimeError(message)
+        headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers)
+        return Response.raw(int(self._status.partition(" ")[0]), headers, body)
+
+    def _respond(self, response: Response) -> Iterable[bytes]:
+        self._start_response(_status_line(response.status), _text(response))
+        return Whole((response.body,) if response.body else (), self._close)
+
+
+def _is_own(response: Response, reply: fx.Reply) -> bool:
+    """Tell whether the protocol lets the application's response leave as it is."""
+    return isinstance(reply, fx.Returned) and response is reply.response
+
+
+def _text(response: Response) -> Headers:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} Unknown"

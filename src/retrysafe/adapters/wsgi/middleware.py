@@ -1,0 +1,208 @@
+"""The WSGI middleware: which requests are guarded, on the server's own threads."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from retrysafe.adapters.wsgi.body import drain_body, give_body, path_of, read_body, request_of
+from retrysafe.adapters.wsgi.exchange import Exchange
+from retrysafe.adapters.wsgi.rerun import nowhere, stored_environ
+from retrysafe.errors import (
+    ConfigurationError,
+    KeyMissing,
+    RequestRefused,
+    RetrySafeError,
+    StoreError,
+    StoreUnavailable,
+)
+from retrysafe.http.key import read_key
+from retrysafe.protocol import effects as fx
+from retrysafe.protocol.encoding import decode_request
+from retrysafe.protocol.flows import handle, handle_unprotected
+from retrysafe.protocol.model import Response
+from retrysafe.runtime import events
+from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.runtime.context import joined
+from retrysafe.runtime.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from retrysafe.adapters.wsgi.types import App, Environ, StartResponse
+    from retrysafe.http.request import HttpRequest
+    from retrysafe.protocol.effects import Flow
+    from retrysafe.protocol.model import Checkpoint, Claim
+    from retrysafe.protocol.policy import Policy
+    from retrysafe.runtime.guard import Guarded, RetrySafe
+
+_RERUNS_AT_ONCE = 4
+
+
+class RetrySafeMiddleware:
+    """Guards the writes of a WSGI application.
+
+    Put it behind authentication, so that ``principal`` sees who calls (K5).
+    """
+
+    def __init__(self, app: App, guard: RetrySafe) -> None:
+        """Wrap ``app``; nothing connects before the first guarded request, so a pre-forking server may import it.
+
+        Args:
+            app: the application.
+            guard: its store, principal and policies.
+
+        Raises:
+            ConfigurationError: a callable of the guard is ``async``, which a WSGI application cannot await.
+        """
+        hooks = {
+            "principal": guard.principal,
+            "authorize_replay": guard.hooks.authorize_replay,
+            "rebuild": guard.hooks.rebuild,
+            "restore_principal": guard.restore_principal,
+        }
+        problems = [
+            f"{name} is async and WSGI cannot await it: make it a plain function"
+            for name, hook in hooks.items()
+            if inspect.iscoroutinefunction(hook)
+        ]
+        if problems:
+            raise ConfigurationError(problems)
+        self._app = app
+        self._guard = guard
+        self._stopped: list[Claim] = []
+        self._executor: ThreadPoolExecutor | None = None
+        if guard.restore_principal is not None:
+            guard.add_rerun(self._rerun)
+        atexit.register(self._at_exit)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        route = self._guard.route(environ["REQUEST_METHOD"], path_of(environ))
+        if route is None:
+            return self._app(environ, start_response)
+        exchange = Exchange(
+            environ, start_response, response_limit=route.policy.response_limit, profile=self._guard.profile
+        )
+        request = request_of(environ)
+        try:
+            key = read_key(request.headers, self._guard.keys)
+            if key is None and route.policy.require_key:
+                message = "this operation requires an idempotency key"
+                raise KeyMissing(message)
+            if key is None:
+                self._guard.emit(events.Unprotected(route.name, "no key"))
+                return self._app(environ, start_response)
+            return self._guarded(exchange, request, key, route)
+        except (RequestRefused, StoreError) as error:
+            self._guard.emit(events.Refused(route.name, type(error).__name__))
+            drain_body(environ)
+            return exchange.answer(error)
+
+    def _guarded(self, exchange: Exchange, request: HttpRequest, key: str, route: Guarded) -> Iterable[bytes]:
+        name, policy = route.name, route.policy
+        principal = known_principal(cast("str | None", call_principal(self._guard, request)))
+        opened = self._opened(name, policy)
+        body = read_body(exchange.environ, policy.request_limit)
+        if body is None:
+            # The client went away before its request was complete: nothing is claimed, and nobody hears this.
+            return exchange.answer(fx.Fresh(Response(400)))
+        give_body(exchange.environ, body)
+        request = replace(request, body=body)
+        engine = self._guard.local_engine()
+        flow: Flow[fx.Answer]
+        if not opened:
+            flow, digest = handle_unprotected(), b""
+        else:
+            ask = ask_for(engine, self._guard, request, key=key, principal=principal, name=name, policy=policy)
+            flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
+            if joined(digest):
+                # A guard inside a guarded request joins the outer claim (K9).
+                return exchange.untouched(self._app)
+        run = Run(engine, flow, policy, name=name, stop=_cannot_stop_a_thread, request=request, hooks=self._guard.hooks)
+        return self._operate(run, exchange, digest)
+
+    def _operate(
+        self,
+        run: Run[fx.Answer] | Run[fx.Answer | None],
+        exchange: Exchange,
+        digest: bytes,
+        *,
+        recovering: bool = False,
+    ) -> Iterable[bytes]:
+        """Drive one run to its end on this thread."""
+        try:
+            step = run.advance()
+        except RetrySafeError as error:
+            return exchange.answer(error)
+        match step:
+            case fx.Execute(claim):
+                try:
+                    return exchange.execute(
+                        self._app, cast("Run[fx.Answer]", run), operation_of(claim, recovering=recovering), digest
+                    )
+                except Exception:
+                    raise
+                except BaseException:
+                    # The server ends this thread in the middle of the operation. It has stopped, so its claim may be
+                    # handed over when the process goes down (C7); its outcome stays unknown.
+                    if claim is not None:
+                        self._stopped.append(claim)
+                    raise
+            case fx.Forward() | None:
+                return ()
+            case _:
+                return exchange.answer(step)
+
+    def _opened(self, name: str, policy: Policy) -> bool:
+        """Connect to the store; False when it is down and the operation is declared ``fail_open`` (D1)."""
+        try:
+            self._guard.engine()
+        except StoreUnavailable as error:
+            self._guard.emit(events.StoreFailed(name, "open", str(error)))
+            if not policy.fail_open:
+                raise
+            return False
+        return True
+
+    # Recovery (R13).
+
+    def _rerun(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+        """Run an abandoned operation again on a thread of our own."""
+        if seen.request is None:
+            return False
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_RERUNS_AT_ONCE, thread_name_prefix="retrysafe-rerun")
+        self._executor.submit(self._rerun_here, seen, policy, flow)
+        return True
+
+    def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> None:
+        request = decode_request(cast("bytes", seen.request))
+        environ = stored_environ(request)
+        if self._guard.restore_principal is not None:
+            self._guard.restore_principal(environ, seen.principal)
+        exchange = Exchange(environ, nowhere, response_limit=policy.response_limit, profile=self._guard.profile)
+        run = Run(self._guard.local_engine(), flow, policy, name=seen.name, stop=_cannot_stop_a_thread)
+        response = self._operate(run, exchange, seen.digest, recovering=True)
+        for _ in response:
+            pass
+        close = getattr(response, "close", None)
+        if close is not None:
+            close()
+
+    # Going down.
+
+    def _at_exit(self) -> None:
+        """Record what still waits to be recorded, and hand over what has really stopped (C7)."""
+        engine = self._guard.local_engine()
+        if engine.opened:
+            engine.deferred.drain(self._guard.drain_seconds)
+            engine.hand_over(self._stopped)
+        self._guard.close()
+
+
+def _cannot_stop_a_thread() -> None:
+    """Nothing stops a thread from outside; its writes are refused by the fence (C4)."""

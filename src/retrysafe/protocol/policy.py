@@ -1,0 +1,174 @@
+"""How one operation is guarded: one frozen ``Policy``, each default with its reason and its precedent beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from retrysafe.errors import ConfigurationError
+from retrysafe.protocol.fingerprint import FingerprintRules
+from retrysafe.protocol.model import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOTHING_DONE = frozenset({401, 403, 407, 408, 409, 412, 421, 423, 425, 428, 429})
+"""Statuses that say "nothing was done" (S3)."""
+
+_SERVER_ERRORS = 500
+_LOWEST_STATUS, _HIGHEST_STATUS = 100, 599
+_SHORTEST_LEASE, _LONGEST_LEASE = timedelta(seconds=1), timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How one operation is guarded.
+
+    Raises:
+        ConfigurationError: the values cannot work together; every problem is listed with its fix.
+    """
+
+    mode: Mode | Literal["once", "again"] = Mode.ONCE
+    """What a crash means. ``once`` is the only mode that is safe without knowing the operation."""
+
+    lease: timedelta = timedelta(seconds=15)
+    """How long a claim is honoured without renewal: one second to one hour.
+
+    Renewed every third, so 15 s means that operations under 5 s never renew, and that a dead attempt is noticed after
+    16 s (lease and scan).
+    """
+
+    max_duration: timedelta = timedelta(minutes=5)
+    """After this renewals stop, so that a hung operation never holds a key for ever (C8).
+
+    Five minutes is above the usual proxy time-outs (30 to 120 s), beyond which no client is left to hear the answer.
+    """
+
+    retention: timedelta = timedelta(hours=24)
+    """How long an outcome is replayable. 24 h is what Stripe promises and what clients of payment APIs expect."""
+
+    tombstone: timedelta = timedelta(days=30)
+    """How long the key still refuses a second run once the outcome is dropped (410, S10).
+
+    30 days outlive the retries of a dead-letter queue that somebody drains after a holiday.
+    """
+
+    require_key: bool = False
+    """Answer 400 to a request without a key (K7).
+
+    Off, such a request passes untouched and is counted as unprotected.
+    """
+
+    request_limit: int = 8 * 1024 * 1024
+    """Largest request body in bytes; a larger one is answered 413, never run unprotected (S8).
+
+    It is held in memory while it is digested.
+    """
+
+    response_limit: int = 1024 * 1024
+    """Largest response body in bytes that is kept for replay; a larger one is sent unchanged and its replay is 409
+    ``completed-not-replayable`` (S5)."""
+
+    release_on: frozenset[int] = frozenset()
+    """More statuses that mean "nothing was done, the key is free again".
+
+    In mode ``once`` nothing is released by status unless it is listed here: a charge may have come before a 429.
+    """
+
+    fail_open: bool = False
+    """Run the operation unprotected when the store is down (D1). Off, it is answered 503 and not run."""
+
+    on_conflict: Literal["reject", "wait"] = "reject"
+    """What a second request does while the first is in flight: 409 at once, or wait for the outcome (S9).
+
+    A client can ask for the second with ``Prefer: wait=N`` either way.
+    """
+
+    wait_limit: timedelta = timedelta(seconds=10)
+    """Longest wait (S9); below the 30 s after which most proxies give up."""
+
+    attempts: int = 12
+    """How many attempts may die without an outcome before the operation is parked (R8).
+
+    With back-off, 12 is about 20 minutes.
+    """
+
+    fingerprint: FingerprintRules = field(default_factory=FingerprintRules)
+    """What belongs to the client's intent (F4)."""
+
+    rerun_headers: frozenset[str] = frozenset(
+        {"accept", "accept-language", "content-encoding", "content-language", "content-type", "host", "prefer"}
+    )
+    """Lower-case names of request headers that are stored for a re-run in mode ``again`` (R13).
+
+    Credentials can't be listed (R9).
+    """
+
+    def __post_init__(self) -> None:
+        """Check everything at once."""
+        if problems := list(self._problems()):
+            raise ConfigurationError(problems)
+        object.__setattr__(self, "mode", Mode(self.mode))
+
+    def _problems(self) -> Iterator[str]:
+        if self.mode not in set(Mode):
+            yield f"mode {self.mode!r} is unknown: use one of {', '.join(sorted(Mode))}"
+        if not _SHORTEST_LEASE <= self.lease <= _LONGEST_LEASE:
+            yield f"lease is {self.lease}: choose one second to one hour"
+        if self.max_duration < self.lease:
+            yield f"max_duration ({self.max_duration}) is shorter than lease ({self.lease}): make it at least as long"
+        if self.retention <= timedelta(0):
+            yield f"retention is {self.retention}: make it longer than the longest time a client retries"
+        if self.tombstone < self.retention:
+            yield f"tombstone ({self.tombstone}) is shorter than retention ({self.retention}): make it at least as long"
+        if self.request_limit < 0 or self.response_limit < 0:
+            yield "request_limit and response_limit are numbers of bytes: zero or more"
+        if wrong := sorted(status for status in self.release_on if not _LOWEST_STATUS <= status <= _HIGHEST_STATUS):
+            yield f"release_on holds {wrong}: HTTP statuses are 100 to 599"
+        if self.on_conflict not in {"reject", "wait"}:
+            yield f"on_conflict {self.on_conflict!r} is unknown: use 'reject' or 'wait'"
+        if self.wait_limit < timedelta(0):
+            yield f"wait_limit is {self.wait_limit}: choose zero or more"
+        if self.attempts < 1:
+            yield f"attempts is {self.attempts}: at least one attempt must be allowed"
+        if secret := sorted(self.rerun_headers & {"authorization", "cookie", "proxy-authorization"}):
+            yield f"rerun_headers lists {', '.join(secret)}: credentials are never stored; use restore_principal"
+        if upper := sorted(name for name in self.rerun_headers if name != name.lower()):
+            yield f"rerun_headers lists {', '.join(upper)}: write header names in lower case"
+
+    @cached_property
+    def lease_seconds(self) -> float:
+        """The lease in seconds."""
+        return self.lease.total_seconds()
+
+    @cached_property
+    def max_duration_seconds(self) -> float:
+        """The longest execution in seconds."""
+        return self.max_duration.total_seconds()
+
+    @cached_property
+    def retention_seconds(self) -> float:
+        """The outcome's retention in seconds."""
+        return self.retention.total_seconds()
+
+    @cached_property
+    def tombstone_seconds(self) -> float:
+        """The tombstone's retention in seconds."""
+        return self.tombstone.total_seconds()
+
+    @cached_property
+    def wait_limit_seconds(self) -> float:
+        """The longest wait in seconds."""
+        return self.wait_limit.total_seconds()
+
+    def releases(self, mode: Mode, status: int) -> bool:
+        """Tell whether a returned status means that nothing happened, so that the key is free again (S3)."""
+        if status in self.release_on:
+            return True
+        match mode:
+            case Mode.ONCE:
+                return False
+            case Mode.AGAIN:
+                return status >= _SERVER_ERRORS or status in NOTHING_DONE

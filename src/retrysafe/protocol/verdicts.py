@@ -1,0 +1,138 @@
+"""What a store answers to a claim, and the one pure function that decides it for every store.
+
+``judge`` sees the checkpoint that a claim met, as read inside the claim's own atomic operation, and says what must
+happen to it. A store only has to carry that out under the fence it read; so memory, SQLite and every other store
+decide alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Mode
+from retrysafe.protocol.states import LEASED, State
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The caller holds the claim and must execute."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The operation has its outcome: replay it."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Another attempt holds the claim and its lease runs."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key was used for another request (F1); judged before everything else, also while in flight."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The outcome is unknown; a person or a probe must settle it."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The outcome's retention is over; the tombstone refuses a second run (S10)."""
+
+    checkpoint: Checkpoint
+
+
+Verdict = Claimed | Finished | InFlight | Mismatch | Parked | Expired
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Carry out: give the asker the claim under the next fence."""
+
+    died: bool
+    """True when the attempt before ended without record or release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Carry out: park the checkpoint under the fence that was read."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Carry out: the tombstone is over, so the key is free and is claimed anew (C6)."""
+
+
+Judgement = Verdict | Take | Park | Replace
+
+LEASE_OVER_ONCE = "the attempt ended without an outcome; the operation may have happened"
+ATTEMPTS_SPENT = "every allowed attempt ended without an outcome"
+
+
+def judge(met: Checkpoint, ask: Ask) -> Judgement:
+    """Decide what a claim finds at a checkpoint that already exists.
+
+    Args:
+        met: the checkpoint, read inside the claim's atomic operation.
+        ask: what the request asks for.
+
+    Rules: F1, C1, C5, C6, S6, S10, R8, D4.
+    """
+    if met.state not in LEASED and met.state is not State.PARKED and met.tombstone_until <= met.now:
+        return Replace()
+    if not ask.fingerprint.matches(met.fingerprint):
+        return Mismatch(met)
+    match met.state:
+        case State.DONE | State.UNDONE:
+            # Expiry is judged on read (C5); the purge may not have come by yet.
+            return Finished(met) if met.outcome_until is None or met.now < met.outcome_until else Expired(met)
+        case State.EXPIRED:
+            return Expired(met)
+        case State.RELEASED:
+            return Take(died=False)
+        case State.PARKED:
+            return Parked(met)
+        case State.RUNNING | State.STREAMING | State.UNDOING:
+            return _judge_leased(met, ask)
+        case _:
+            assert_never(met.state)
+
+
+def _judge_leased(met: Checkpoint, ask: Ask) -> Judgement:
+    if met.lease_until > met.now:
+        # Our own claim, committed before its acknowledgement was lost (D4).
+        ours = met.attempt_id == ask.attempt_id and met.state is State.RUNNING
+        return Claimed(met.claim(ask.lease_seconds)) if ours else InFlight(met)
+    return judge_abandoned(met, ask.attempts)
+
+
+def judge_abandoned(met: Checkpoint, attempts: int) -> Take | Park:
+    """Decide what happens to a checkpoint whose lease is over, by the mode it was claimed with.
+
+    Args:
+        met: an abandoned checkpoint.
+        attempts: how many attempts may die before the operation is parked (R8).
+    """
+    match met.mode:
+        case Mode.ONCE:
+            return Park(LEASE_OVER_ONCE)
+        case Mode.AGAIN:
+            return Park(ATTEMPTS_SPENT) if met.deaths + 1 >= attempts else Take(died=True)
+        case _:
+            assert_never(met.mode)

@@ -1,0 +1,1 @@
+"""The only place with clocks, threads and tasks: it performs what the protocol asks for."""

@@ -1,0 +1,58 @@
+"""What the code of an operation can ask about the attempt it runs in."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import ref
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from retrysafe.protocol.model import Operation
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Presence:
+    """Lives as long as anything runs inside the operation: its task, and threads that were given a copy of its context.
+
+    A claim is handed over only after its presence is gone (C7).
+    """
+
+    operation: Operation | None
+    digest: bytes = field(repr=False)
+
+
+_presence: ContextVar[Presence | None] = ContextVar("retrysafe_operation", default=None)
+
+
+def current_operation() -> Operation | None:
+    """Return the operation that the calling code runs in, or None outside of one or when it runs unprotected (D1).
+
+    Works in the operation's task and in threads that were started with a copy of its context, as
+    ``asyncio.to_thread`` and web frameworks do.
+    """
+    presence = _presence.get()
+    return None if presence is None else presence.operation
+
+
+def joined(digest: bytes) -> bool:
+    """Tell whether the calling code already runs inside the operation with this identity (K9)."""
+    presence = _presence.get()
+    return presence is not None and presence.digest == digest
+
+
+def enter(operation: Operation | None, digest: bytes) -> tuple[Token[Presence | None], ref[Presence]]:
+    """Begin to run as part of an operation.
+
+    Returns:
+        A token for :func:`leave`, and a weak reference that is dead once nothing runs inside the operation any more.
+    """
+    presence = Presence(operation, digest)
+    return _presence.set(presence), ref(presence)
+
+
+def leave(token: Token[Presence | None]) -> None:
+    """Stop running as part of an operation; copies of the context in other threads keep its presence alive."""
+    _presence.reset(token)

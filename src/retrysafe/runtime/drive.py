@@ -1,0 +1,56 @@
+"""Drive a flow: perform its effects until it needs the surface, or ends.
+
+Exceptions of a performer are thrown into the flow, which may know better. A ``BaseException`` beyond ``Exception``
+(cancellation, interpreter exit) closes the flow and performs nothing more: it counts as a crash (C7).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from retrysafe.protocol.effects import Execute, Forward
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.protocol.effects import AnyEffect, Flow
+
+T = TypeVar("T")
+
+
+def drive(flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = None) -> Execute | Forward | T:
+    """Run ``flow`` from ``reply`` on; return the effect at which the surface must act, or what the flow returned."""
+    try:
+        effect = flow.send(reply)
+        while not isinstance(effect, Execute | Forward):
+            try:
+                answer = perform(effect)
+            except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    else:
+        return effect
+
+
+async def adrive(
+    flow: Flow[T], perform: Callable[[AnyEffect], Awaitable[Any]], reply: object = None
+) -> Execute | Forward | T:
+    """Run ``flow`` like :func:`drive`, awaiting each effect."""
+    try:
+        effect = flow.send(reply)
+        while not isinstance(effect, Execute | Forward):
+            try:
+                answer = await perform(effect)
+            except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    else:
+        return effect

@@ -1,0 +1,130 @@
+"""Finding and settling what dead attempts left behind, in every serving process, without a leader (R1, R2, R13).
+
+One thread looks once a second for abandoned operations, by the store's clock. ``once`` is parked; ``again`` is run
+again by a surface that registered how. Any number of processes may do this at once: whoever acts must win the claim.
+The same thread drops what retention allows, in small batches.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from retrysafe.errors import RetrySafeError, StoreError
+from retrysafe.protocol.flows import recover
+from retrysafe.protocol.model import Mode
+from retrysafe.protocol.verdicts import Park, judge_abandoned
+from retrysafe.runtime.clock import uuid7
+from retrysafe.runtime.retention import Retention
+from retrysafe.runtime.runs import Run
+
+if TYPE_CHECKING:
+    from retrysafe.protocol.effects import Answer, Flow
+    from retrysafe.protocol.model import Checkpoint
+    from retrysafe.protocol.policy import Policy
+    from retrysafe.runtime.engine import Engine
+
+Rerun = Callable[["Checkpoint", "Policy", "Flow[Answer | None]"], bool]
+"""Takes over an abandoned ``again`` operation.
+
+Starts driving the flow on the surface's own thread or loop and returns at once. False when the surface is not ready
+or not able.
+"""
+
+_AT_ONCE = 100
+_JITTER = 0.2
+_BACKOFF_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 300.0
+
+
+class Scanner:
+    """The thread that looks for abandoned operations."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy_of: Callable[[str], Policy],
+        reruns: Sequence[Rerun],
+        *,
+        interval_seconds: float,
+    ) -> None:
+        """Prepare the scan.
+
+        Args:
+            engine: this process's engine.
+            policy_of: returns the policy of an operation by its name.
+            reruns: how surfaces run ``again`` operations again; may grow while the scan runs.
+            interval_seconds: time between two looks, varied by a fifth so that processes don't march in step.
+        """
+        self._engine = engine
+        self._policy_of = policy_of
+        self._reruns = reruns
+        self._interval_seconds = interval_seconds
+        self._retention = Retention(engine)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="retrysafe-scan", daemon=True)
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking; returns once the thread has ended."""
+        self._closed.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closed.wait(self._interval_seconds * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311 - jitter
+            try:
+                self.look()
+                self._retention.work(self._closed.is_set)
+            except StoreError as error:
+                self._engine.failed("*", "scan", error)
+
+    def look(self) -> int:
+        """Settle what is abandoned now; returns how many operations were seen.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        engine = self._engine
+        found = engine.sync.query(partial(engine.sync.verbs.abandoned, _AT_ONCE))
+        for seen in found:
+            if self._closed.is_set():
+                break
+            try:
+                self._settle(seen, self._policy_of(seen.name))
+            except RetrySafeError as error:
+                engine.failed(seen.name, "recover", StoreError(str(error)))
+        return len(found)
+
+    def _settle(self, seen: Checkpoint, policy: Policy) -> None:
+        flow = recover(seen, policy, uuid7(), backoff_seconds(seen.deaths + 1))
+        match judge_abandoned(seen, policy.attempts):
+            case Park():
+                Run(self._engine, flow, policy, name=seen.name, stop=_nobody_to_stop).advance()
+            case _:
+                match seen.mode:
+                    case Mode.ONCE:
+                        pass
+                    case Mode.AGAIN:
+                        any(rerun(seen, policy, flow) for rerun in self._reruns)
+                    case _:
+                        assert_never(seen.mode)
+
+
+def backoff_seconds(deaths: int) -> float:
+    """Return how long to leave an operation alone after so many dead attempts.
+
+    Full jitter of 1 s·2ⁿ, at most 5 min (R8).
+    """
+    longest = min(_BACKOFF_SECONDS * 2 ** min(deaths, 16), _LONGEST_BACKOFF_SECONDS)
+    return random.uniform(0.0, longest)  # noqa: S311 - jitter, not a secret
+
+
+def _nobody_to_stop() -> None:
+    """Parking runs no attempt."""

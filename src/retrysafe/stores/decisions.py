@@ -1,0 +1,72 @@
+"""What a store decides besides a claim's verdict, as pure functions, so that all stores decide alike.
+
+A store reads the checkpoint inside its own atomic operation, asks here, and carries the answer out under the fence that it read.
+"""
+
+from __future__ import annotations
+
+from retrysafe.protocol.effects import Receipt, Superseded, Written
+from retrysafe.protocol.model import Checkpoint, Claim
+from retrysafe.protocol.states import LEASED, State
+from retrysafe.protocol.verdicts import Claimed, Park, Parked, Take, judge_abandoned
+
+
+def receipt(met: Checkpoint | None, claim: Claim, target: State) -> Receipt:
+    """Tell a write that changed nothing whether it had been made before, or is refused.
+
+    A write is repeated when its first answer was lost; then the checkpoint is where the write wanted it, under the same fence (D4).
+
+    Args:
+        met: the checkpoint that did not accept the write, None when there is none.
+        claim: the right that the write carried.
+        target: the state that the write leads to.
+
+    Rules: C4, D4.
+    """
+    if met is not None and met.state is target and holds(met, claim):
+        return Written()
+    return Superseded()
+
+
+def holds(met: Checkpoint, claim: Claim) -> bool:
+    """Tell whether the claim is the checkpoint's latest (C4).
+
+    The operation is compared as well: a key that is used again after its tombstone names a new operation, whose fences start anew.
+    """
+    return met.fence == claim.fence and met.operation_id == claim.operation_id
+
+
+def judge_reclaim(
+    met: Checkpoint | None, seen: Checkpoint, attempt_id: str, *, attempts: int, lease_seconds: float
+) -> Claimed | Parked | Take | Park | None:
+    """Decide what a scan may do with a checkpoint that it saw abandoned (R1, R8).
+
+    Args:
+        met: the checkpoint, read inside the store's atomic operation.
+        seen: the checkpoint as the scan saw it.
+        attempt_id: UUIDv7 of the new attempt. The one who parks leaves it in the checkpoint, too, so that a repetition is known (D4).
+        attempts: how many attempts may die before the operation is parked.
+        lease_seconds: lease of the new claim.
+
+    Returns:
+        ``Take`` or ``Park`` to carry out; ``Claimed`` or ``Parked`` when this very call did it before; None when somebody else was
+        faster, or the operation is not abandoned any more.
+    """
+    if met is None or met.operation_id != seen.operation_id:
+        return None
+    if met.attempt_id == attempt_id:
+        if met.state is State.PARKED and met.fence == seen.fence:
+            return Parked(met)
+        if met.state is State.RUNNING and met.fence == seen.fence + 1 and met.lease_until > met.now:
+            return Claimed(met.claim(lease_seconds))
+    if met.fence != seen.fence or met.state not in LEASED or met.lease_until > met.now:
+        return None
+    return judge_abandoned(met, attempts)
+
+
+def due_at(lease_until: float, deaths: int, backoff_seconds: float) -> float:
+    """Tell when the recovery scan may look at an operation, should the attempt that now begins die.
+
+    As soon as its lease is over; only an operation that lost an attempt before is left alone for the back-off (R8).
+    """
+    return lease_until + backoff_seconds if deaths else lease_until

@@ -1,0 +1,47 @@
+"""Checkpoints as rows of SQL databases: the columns, the way back, and the state lists of ``CHECK`` and ``WHERE``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from retrysafe.errors import RecordUnreadable
+from retrysafe.protocol.model import Checkpoint, Mode
+from retrysafe.protocol.states import LEASED, State, sources
+
+COLUMNS = tuple(column.name for column in fields(Checkpoint) if column.name != "now")
+"""Every stored field of a checkpoint, in the order in which queries select them and :func:`checkpoint` reads them."""
+
+LISTED = tuple("NULL" if column in {"outcome", "request"} else column for column in COLUMNS)
+"""The same for listings, which show neither outcomes nor requests."""
+
+PURGEABLE = tuple(state for state in State if state not in LEASED and state is not State.PARKED)
+"""States of a checkpoint that may be deleted when its tombstone is over (S10)."""
+
+_MODES = {mode.value: mode for mode in Mode}
+_STATES = {state.value: state for state in State}
+
+
+def checkpoint(row: Sequence[Any], now: float) -> Checkpoint:
+    """Decode a row of :data:`COLUMNS`, read at ``now`` of the store's clock.
+
+    Raises:
+        RecordUnreadable: the row has a mode or a state that this code does not know; a newer version wrote it (S11).
+    """
+    try:
+        return Checkpoint(*(*row[:3], _MODES[row[3]], _STATES[row[4]], *row[5:], now))
+    except KeyError as unknown:
+        message = f"the checkpoint of operation {row[1]} has the unknown mode or state {unknown}"
+        raise RecordUnreadable(message) from None
+
+
+def one_of(states: Iterable[State]) -> str:
+    """Write states as an SQL list, in the enum's order: ``('running', 'done')``."""
+    wanted = set(states)
+    return "(" + ", ".join(f"'{state}'" for state in State if state in wanted) + ")"
+
+
+def before(target: State) -> str:
+    """Write the states from which ``target`` may be reached as an SQL list: the ``WHERE`` of a write that leads there."""
+    return one_of(sources(target))
