@@ -176,10 +176,7 @@ class ReleaseLater(Effect[None]):
 
 @dataclass(frozen=True, slots=True)
 class Abandon(Effect[None]):
-    """End our own lease without an outcome, so that recovery need not wait for it.
-
-    Nothing comes of it when the store is down.
-    """
+    """Give our claim up without an outcome: end its lease in the background, so that recovery need not wait for it."""
 
     claim: model.Claim
 
@@ -268,8 +265,8 @@ class Forward(Effect[Ended]):
     stored: bool
 
 
-StoreEffect = Claim | Record | Release | BeginStream | Reclaim | ParkClaim | Abandon | Read
-LocalEffect = RecordLater | ReleaseLater | RetryAfter | StillHeld
+StoreEffect = Claim | Record | Release | BeginStream | Reclaim | ParkClaim | Read
+LocalEffect = Abandon | RecordLater | ReleaseLater | RetryAfter | StillHeld
 HookEffect = Wait | Authorize | Rebuild
 SurfaceEffect = Execute | Forward
 AnyEffect = StoreEffect | LocalEffect | HookEffect | SurfaceEffect

@@ -77,6 +77,6 @@ def _unpack(record: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
             message = f"unknown record format {head.hex() or 'empty'}"
             raise RecordUnreadable(message)
         return decoder.decode(payload)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"damaged record: {error}"
         raise RecordUnreadable(message) from error

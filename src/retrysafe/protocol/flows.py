@@ -226,7 +226,12 @@ def _release(claim: Claim, answer: Answer) -> Flow[Answer]:
 
 
 def _park(claim: Claim, reason: str) -> Flow[Answer]:
-    yield from perform(fx.ParkClaim(claim, reason))
+    try:
+        yield from perform(fx.ParkClaim(claim, reason))
+    except StoreError:
+        # The next one to find it abandoned decides again.
+        yield from perform(fx.Abandon(claim))
+        raise
     raise OutcomeUnknown(reason, operation_id=claim.operation_id)
 
 

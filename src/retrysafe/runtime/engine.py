@@ -126,8 +126,6 @@ class Engine:
                 )
             case fx.ParkClaim(claim, reason):
                 return partial(verbs.park, claim, reason)
-            case fx.Abandon(claim):
-                return partial(verbs.hand_over, [claim])
             case fx.Read(digest):
                 return partial(verbs.read, digest)
             case _:
@@ -168,8 +166,6 @@ class Engine:
                 self._ended(claim, reply, lambda _: events.Released(claim.name, claim.operation_id))
             case fx.ParkClaim(claim, reason):
                 self._ended(claim, reply, lambda _: events.Parked(claim.name, claim.operation_id, reason))
-            case fx.Abandon(claim):
-                self.keeper.forget(claim)
             case fx.BeginStream(claim):
                 if isinstance(reply, fx.Superseded):
                     self._ended(claim, reply, lambda _: events.Streaming(claim.name, claim.operation_id))
@@ -223,11 +219,17 @@ class Engine:
                 return self.keeper.holds(claim)
             case fx.RetryAfter(met):
                 return self.retry_after_seconds(met)
+            case fx.Abandon(claim):
+                self.keeper.forget(claim)
+                self.deferred.add(partial(self._end_leases, [claim]))
+                return None
             case fx.RecordLater(claim, outcome):
+                self.keeper.keep(claim)
                 self.emit(events.RecordDeferred(claim.name, claim.operation_id))
                 self.deferred.add(partial(self.settle, fx.Record(claim, outcome), policy))
                 return None
             case fx.ReleaseLater(claim):
+                self.keeper.keep(claim)
                 self.deferred.add(partial(self.settle, fx.Release(claim), policy))
                 return None
             case _:
@@ -265,9 +267,12 @@ class Engine:
         if not claims:
             return
         try:
-            self.sync.run(partial(self.sync.verbs.hand_over, claims))
+            self._end_leases(claims)
         except StoreError as error:
             self.failed("*", "hand over", error)
+
+    def _end_leases(self, claims: Sequence[Claim]) -> None:
+        self.sync.run(partial(self.sync.verbs.hand_over, claims))
 
     def close(self) -> None:
         """Stop threads and close the store; claims are left to their leases."""

@@ -22,7 +22,7 @@ from retrysafe.runtime import events
 from retrysafe.stores.base import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from retrysafe.protocol.model import Claim
     from retrysafe.runtime.clock import Clock
@@ -52,6 +52,8 @@ class Live:
     overran: bool = False
     gone: bool = False
     """The store said that the claim is not ours any more."""
+    kept: bool = False
+    """The attempt has ended; its outcome waits to be recorded (D2)."""
 
 
 class LeaseKeeper:
@@ -91,6 +93,18 @@ class LeaseKeeper:
         if live is None or live.claim.fence != claim.fence:
             return None
         return self._live.pop(claim.operation_id, None)
+
+    def keep(self, claim: Claim) -> None:
+        """Keep ``claim`` alive although its attempt has ended: its outcome waits to be recorded (D2)."""
+        live = self._live.get(claim.operation_id)
+        if live is not None and live.claim.fence == claim.fence:
+            live.kept = live.stopping = True
+
+    def abandon(self, claim: Claim) -> None:
+        """Leave ``claim`` to its lease, as its attempt was cut off; unless its outcome waits to be recorded (C7)."""
+        live = self._live.get(claim.operation_id)
+        if live is not None and not live.kept:
+            self.forget(claim)
 
     def holds(self, claim: Claim) -> bool:
         """Tell whether the lease of ``claim`` certainly still runs, by the local watchdog."""
@@ -156,17 +170,14 @@ class LeaseKeeper:
 
     def _stop_lost(self) -> None:
         now = self._clock.monotonic()
-        for live in self._still_working():
-            if now >= live.ends_at:
+        for live in tuple(self._live.values()):
+            if now >= live.ends_at and not live.overran:
                 live.overran = True
                 seconds = now - live.started_at
                 self._emit(events.Overran(live.claim.name, live.claim.operation_id, seconds))
                 self._tell_to_stop(live)
             elif now >= self._deadline(live):
                 self._lose(live)
-
-    def _still_working(self) -> Iterable[Live]:
-        return [live for live in tuple(self._live.values()) if not live.stopping]
 
     def _lose(self, live: Live) -> None:
         # The attempt may have ended, and so given its claim back, while the renewal was under way.

@@ -37,11 +37,15 @@ def checkpoint(row: Sequence[Any], now: float) -> Checkpoint:
 
 
 def one_of(states: Iterable[State]) -> str:
-    """Write states as an SQL list, in the enum's order: ``('running', 'done')``."""
+    """Write a condition that holds in any of the states, in the enum's order: ``(state = 'running' OR state = 'done')``.
+
+    Not ``IN``: from three values up SQLite builds a table for that each time it is evaluated, in a ``CHECK`` and a partial
+    index too, which cost two fifths of a claim and its record.
+    """
     wanted = set(states)
-    return "(" + ", ".join(f"'{state}'" for state in State if state in wanted) + ")"
+    return "(" + " OR ".join(f"state = '{state}'" for state in State if state in wanted) + ")"
 
 
 def before(target: State) -> str:
-    """Write the states from which ``target`` may be reached as an SQL list: the ``WHERE`` of a write that leads there."""
+    """Write the condition of a write that leads to ``target``: the state is one from which it may be reached."""
     return one_of(sources(target))

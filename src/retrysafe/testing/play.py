@@ -63,7 +63,7 @@ def play(flow: Flow[T], answers: Iterable[object] = ()) -> Trace[T]:
         asked.append(next(flow))
         for answer in prepared:
             effect = flow.throw(answer) if isinstance(answer, BaseException) else flow.send(answer)
-            asked.append(effect)  # noqa: PERF401 - a comprehension would lose them when the flow ends
+            asked.append(effect)
     except StopIteration as end:
         trace: Trace[T] = Trace(tuple(asked), ended=True, returned=end.value)
     except BaseException as error:  # noqa: BLE001 - how it ended is what the caller wants to know

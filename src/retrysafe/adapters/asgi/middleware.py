@@ -26,7 +26,7 @@ from retrysafe.runtime.context import joined
 from retrysafe.runtime.runs import AsyncRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
     from retrysafe.protocol.effects import Flow
@@ -135,10 +135,9 @@ class RetrySafeMiddleware:
     async def _in_own_task(self, run: Callable[..., AsyncRun[fx.Answer]], exchange: Exchange, digest: bytes) -> None:
         """Run an operation so that nothing but its own guard can cancel it (S1, C7)."""
         loop = self._loop = asyncio.get_running_loop()
+        task = self._start_task(self._operate(run, exchange, digest, app=self._app), exchange, loop)
         done = loop.create_future()
-        task = loop.create_task(self._operate(run, exchange, digest))
-        self._live[task] = exchange
-        task.add_done_callback(partial(self._ended, done))
+        task.add_done_callback(lambda _: None if done.done() else done.set_result(None))
         try:
             await done
         except asyncio.CancelledError:
@@ -149,16 +148,30 @@ class RetrySafeMiddleware:
         else:
             task.result()
 
-    def _ended(self, done: asyncio.Future[None], task: asyncio.Task[None]) -> None:
-        self._live.pop(task, None)
-        if not done.done():
-            done.set_result(None)
-        elif not task.cancelled():
-            # Nobody listens any more; what the operation raised was told as an event and is recorded.
+    def _start_task(
+        self, operation: Coroutine[Any, Any, None], exchange: Exchange, loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        task = loop.create_task(operation)
+        self._live[task] = exchange
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        exchange = self._live.pop(task, None)
+        if not task.cancelled():
+            # Where nobody listens any more, what the operation raised was told as an event and is recorded.
             task.exception()
+        elif exchange is not None and exchange.claim is not None:
+            self._guard.local_engine().keeper.abandon(exchange.claim)
 
     async def _operate(
-        self, run: Callable[..., AsyncRun[Any]], exchange: Exchange, digest: bytes, *, recovering: bool = False
+        self,
+        run: Callable[..., AsyncRun[Any]],
+        exchange: Exchange,
+        digest: bytes,
+        *,
+        app: App,
+        recovering: bool = False,
     ) -> None:
         """Drive one run to its end; this is the body of an operation's own task."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
@@ -171,7 +184,7 @@ class RetrySafeMiddleware:
         if isinstance(step, fx.Execute):
             exchange.claim = step.claim
             operation = operation_of(step.claim, recovering=recovering)
-            await exchange.execute(self._app, operation_run, operation, digest)
+            await exchange.execute(app, operation_run, operation, digest)
         elif step is not None and not isinstance(step, fx.Forward):
             await exchange.answer(step)
 
@@ -207,24 +220,33 @@ class RetrySafeMiddleware:
         loop = self._loop
         if loop is None or loop.is_closed() or seen.request is None:
             return False
-        asyncio.run_coroutine_threadsafe(self._rerun_here(seen, policy, flow), loop)
-        return True
-
-    async def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> None:
-        request = decode_request(cast("bytes", seen.request))
-        scope = stored_scope(self._template, request)
-        restore = self._guard.restore_principal
-        if restore is not None:
-            restored = restore(scope, seen.principal)
-            if inspect.isawaitable(restored):
-                await restored
+        request = decode_request(seen.request)
         exchange = Exchange(
-            scope, request.body, _nowhere, response_limit=policy.response_limit, profile=self._guard.profile
+            stored_scope(self._template, request),
+            request.body,
+            _nowhere,
+            response_limit=policy.response_limit,
+            profile=self._guard.profile,
         )
         run = partial(AsyncRun, self._guard.local_engine(), flow, policy, name=seen.name)
-        task = asyncio.get_running_loop().create_task(self._operate(run, exchange, seen.digest, recovering=True))
-        self._live[task] = exchange
-        task.add_done_callback(partial(self._ended, asyncio.get_running_loop().create_future()))
+        app = partial(self._as_principal, seen.principal)
+        loop.call_soon_threadsafe(self._spawn, run, exchange, seen.digest, app)
+        return True
+
+    def _spawn(
+        self, run: Callable[..., AsyncRun[Any]], exchange: Exchange, digest: bytes, app: App
+    ) -> asyncio.Task[None]:
+        """Start the task of an operation that no client waits for."""
+        loop = asyncio.get_running_loop()
+        return self._start_task(self._operate(run, exchange, digest, app=app, recovering=True), exchange, loop)
+
+    async def _as_principal(self, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application below authentication, for the stored principal (R9, R13)."""
+        if self._guard.restore_principal is not None:
+            restored = self._guard.restore_principal(scope, principal)
+            if inspect.isawaitable(restored):
+                await restored
+        await self._app(scope, receive, send)
 
     # Start and stop.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def stored_scope(template: Scope, request: StoredRequest) -> Scope:
     Nobody is authenticated in it until the application restores the principal.
     """
     path, _, query = request.target.partition(b"?")
-    state = template.get("state")
+    state: dict[str, Any] | None = template.get("state")
     return {
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "scheme": "http",
@@ -39,7 +39,7 @@ def stored_scope(template: Scope, request: StoredRequest) -> Scope:
         "raw_path": path,
         "query_string": query,
         "headers": list(request.headers),
-        **({"state": dict(state)} if isinstance(state, dict) else {}),
+        **({} if state is None else {"state": dict(state)}),
         # A server extension would be offered to a client that is not there.
         "extensions": {},
     }

@@ -6,6 +6,7 @@ import atexit
 import inspect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from retrysafe.adapters.wsgi.body import drain_body, give_body, path_of, read_body, request_of
@@ -123,7 +124,7 @@ class RetrySafeMiddleware:
                 # A guard inside a guarded request joins the outer claim (K9).
                 return exchange.untouched(self._app)
         run = Run(engine, flow, policy, name=name, stop=_cannot_stop_a_thread, request=request, hooks=self._guard.hooks)
-        return self._operate(run, exchange, digest)
+        return self._operate(run, exchange, digest, app=self._app)
 
     def _operate(
         self,
@@ -131,6 +132,7 @@ class RetrySafeMiddleware:
         exchange: Exchange,
         digest: bytes,
         *,
+        app: App,
         recovering: bool = False,
     ) -> Iterable[bytes]:
         """Drive one run to its end on this thread."""
@@ -142,7 +144,7 @@ class RetrySafeMiddleware:
             case fx.Execute(claim):
                 try:
                     return exchange.execute(
-                        self._app, cast("Run[fx.Answer]", run), operation_of(claim, recovering=recovering), digest
+                        app, cast("Run[fx.Answer]", run), operation_of(claim, recovering=recovering), digest
                     )
                 except Exception:
                     raise
@@ -150,6 +152,7 @@ class RetrySafeMiddleware:
                     # The server ends this thread in the middle of the operation. It has stopped, so its claim may be
                     # handed over when the process goes down (C7); its outcome stays unknown.
                     if claim is not None:
+                        self._guard.local_engine().keeper.abandon(claim)
                         self._stopped.append(claim)
                     raise
             case fx.Forward() | None:
@@ -176,22 +179,25 @@ class RetrySafeMiddleware:
             return False
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_RERUNS_AT_ONCE, thread_name_prefix="retrysafe-rerun")
-        self._executor.submit(self._rerun_here, seen, policy, flow)
+        self._executor.submit(self._rerun_here, seen, policy, flow, stored_environ(decode_request(seen.request)))
         return True
 
-    def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> None:
-        request = decode_request(cast("bytes", seen.request))
-        environ = stored_environ(request)
-        if self._guard.restore_principal is not None:
-            self._guard.restore_principal(environ, seen.principal)
+    def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None], environ: Environ) -> None:
         exchange = Exchange(environ, nowhere, response_limit=policy.response_limit, profile=self._guard.profile)
         run = Run(self._guard.local_engine(), flow, policy, name=seen.name, stop=_cannot_stop_a_thread)
-        response = self._operate(run, exchange, seen.digest, recovering=True)
+        app = partial(self._as_principal, seen.principal)
+        response = self._operate(run, exchange, seen.digest, app=app, recovering=True)
         for _ in response:
             pass
         close = getattr(response, "close", None)
         if close is not None:
             close()
+
+    def _as_principal(self, principal: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Call the application below authentication, for the stored principal (R9, R13)."""
+        if self._guard.restore_principal is not None:
+            self._guard.restore_principal(environ, principal)
+        return self._app(environ, start_response)
 
     # Going down.
 

@@ -211,7 +211,7 @@ class SQLiteVerbs:
         if query.states:
             if query.states <= _INDEXED:
                 conditions.append(self._sql["is_open"])
-            conditions.append(f"state IN {one_of(query.states)}")
+            conditions.append(one_of(query.states))
         if query.abandoned:
             conditions.append(self._sql["is_abandoned"])
             terms.append(now)

@@ -15,38 +15,38 @@ SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
 
 -- name: forget
 DELETE FROM retrysafe_checkpoint
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $purgeable AND tombstone_until <= ?
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $purgeable AND tombstone_until <= ?
 
 -- name: take
 UPDATE retrysafe_checkpoint
 SET state = 'running', fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?, lease_until = ?,
     due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_running
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_running
 
 -- name: park_abandoned
 UPDATE retrysafe_checkpoint
 SET state = 'parked', deaths = deaths + 1, attempt_id = ?, reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_parked
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: record
 UPDATE retrysafe_checkpoint
 SET state = 'done', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL, reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_done
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done
 
 -- name: begin_stream
 UPDATE retrysafe_checkpoint
 SET state = 'streaming'
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_streaming
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_streaming
 
 -- name: release
 UPDATE retrysafe_checkpoint
 SET state = 'released', request = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_released
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_released
 
 -- name: park
 UPDATE retrysafe_checkpoint
 SET state = 'parked', reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state IN $before_parked
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: renew
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)
@@ -54,7 +54,7 @@ UPDATE retrysafe_checkpoint AS met
 SET lease_until = held.lease_until, due_at = due_at + (held.lease_until - met.lease_until)
 FROM held
 WHERE met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
-    AND met.state IN $leased
+    AND $leased
 RETURNING digest
 
 -- name: hand_over
@@ -63,11 +63,11 @@ UPDATE retrysafe_checkpoint AS met
 SET lease_until = held.lease_until, due_at = due_at + (held.lease_until - met.lease_until)
 FROM held
 WHERE met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
-    AND met.state IN $leased AND met.lease_until > held.lease_until
+    AND $leased AND met.lease_until > held.lease_until
 
 -- name: abandoned
 SELECT $columns FROM retrysafe_checkpoint
-WHERE state IN $leased AND lease_until <= ? AND due_at <= ?
+WHERE $leased AND lease_until <= ? AND due_at <= ?
 ORDER BY lease_until, number
 LIMIT ?
 
@@ -79,7 +79,7 @@ FROM (SELECT number FROM retrysafe_checkpoint WHERE number > ? ORDER BY number L
 DELETE FROM retrysafe_checkpoint
 WHERE number IN (
     SELECT number FROM retrysafe_checkpoint
-    WHERE number > ? AND number <= ? AND state IN $purgeable AND tombstone_until <= ?
+    WHERE number > ? AND number <= ? AND $purgeable AND tombstone_until <= ?
     ORDER BY number LIMIT ?
 )
 
@@ -88,7 +88,7 @@ UPDATE retrysafe_checkpoint
 SET state = 'expired', outcome = NULL
 WHERE number IN (
     SELECT number FROM retrysafe_checkpoint
-    WHERE number > ? AND number <= ? AND state IN $before_expired AND outcome_until <= ?
+    WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
     ORDER BY number LIMIT ?
 )
 
@@ -97,13 +97,13 @@ SELECT $listed FROM retrysafe_checkpoint WHERE $conditions ORDER BY number DESC 
 
 -- name: is_open
 number IN (
-    SELECT number FROM retrysafe_checkpoint WHERE state IN $leased AND lease_until < 9e999
+    SELECT number FROM retrysafe_checkpoint WHERE $leased AND lease_until < 9e999
     UNION ALL
     SELECT number FROM retrysafe_checkpoint WHERE state = 'parked'
 )
 
 -- name: is_abandoned
-state IN $leased AND lease_until <= ?
+$leased AND lease_until <= ?
 
 -- name: operation_begins_with
 substr(operation_id, 1, length(?)) = ?

@@ -9,13 +9,15 @@ CREATE TABLE retrysafe_meta (
 
 -- Small columns first, so that a scan reads no overflow pages; the digest is not the table's own key, because an
 -- outcome beside a random key would dirty a page of its own with each write. `number` is named so that VACUUM keeps
--- it: purges and pages of listings walk by it.
+-- it: purges and pages of listings walk by it. Conditions on the state are chains of OR: from three values up SQLite
+-- builds a table for each evaluation of IN.
 CREATE TABLE retrysafe_checkpoint (
     number INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 16),
     fence INTEGER NOT NULL CHECK (fence >= 1),
     state TEXT NOT NULL CHECK (
-        state IN ('running', 'streaming', 'released', 'undoing', 'parked', 'done', 'undone', 'expired')
+        state = 'running' OR state = 'streaming' OR state = 'released' OR state = 'undoing'
+        OR state = 'parked' OR state = 'done' OR state = 'undone' OR state = 'expired'
     ),
     mode TEXT NOT NULL,
     attempt INTEGER NOT NULL,
@@ -40,7 +42,7 @@ CREATE TABLE retrysafe_checkpoint (
 
 -- Only open and parked operations are indexed: few rows, however many are finished.
 CREATE INDEX retrysafe_leased ON retrysafe_checkpoint (lease_until)
-WHERE state IN ('running', 'streaming', 'undoing');
+WHERE state = 'running' OR state = 'streaming' OR state = 'undoing';
 
 CREATE INDEX retrysafe_parked ON retrysafe_checkpoint (state)
 WHERE state = 'parked';
