@@ -8,13 +8,11 @@ when the server was killed half-way.
 from retrysafe.errors import (
     AttemptSuperseded,
     ConfigurationError,
-    Final,
     InProgress,
     KeyExpired,
     KeyMalformed,
     KeyMissing,
     KeyReused,
-    NoEffect,
     NotReplayable,
     OutcomeUnknown,
     PrincipalMissing,
@@ -31,7 +29,7 @@ from retrysafe.errors import (
 from retrysafe.http.key import KeyRules
 from retrysafe.http.request import HttpRequest
 from retrysafe.protocol.fingerprint import FingerprintRules
-from retrysafe.protocol.model import Checkpoint, Mode, Operation, Response
+from retrysafe.protocol.model import Checkpoint, Final, Mode, NoEffect, Operation, Response
 from retrysafe.protocol.policy import Policy
 from retrysafe.protocol.states import State
 from retrysafe.runtime.context import current_operation

@@ -24,8 +24,6 @@
 
 Errors carry facts as attributes; the message is for people. The HTTP status of each error lives in one table,
 ``http/problem.py``. No error carries a whole key (K8), a stored payload, or anything of another caller.
-
-``NoEffect`` and ``Final`` are not errors of ours: the author of an operation raises them to tell us what happened.
 """
 
 from __future__ import annotations
@@ -35,7 +33,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retrysafe.protocol.model import Response
 
 
 class RetrySafeError(Exception):
@@ -197,29 +194,3 @@ class RecordUnreadable(StoreError):
 
     It is never run again instead.
     """
-
-
-class NoEffect(Exception):
-    """Raised by an operation's author: nothing happened, so the key may be used again (any mode).
-
-    Attributes:
-        response: what to answer now; it is not recorded. None re-raises into the framework.
-    """
-
-    def __init__(self, response: Response | None = None) -> None:
-        """Keep the answer."""
-        super().__init__("the operation had no effect")
-        self.response = response
-
-
-class Final(Exception):
-    """Raised by an operation's author: this is the outcome, record it whatever its status (any mode).
-
-    Attributes:
-        response: the outcome.
-    """
-
-    def __init__(self, response: Response) -> None:
-        """Keep the outcome."""
-        super().__init__("the operation has its outcome")
-        self.response = response

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.http.codes import Code
@@ -13,25 +12,19 @@ from retrysafe.http.codes import Code
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a specification words and decides what it decides differently.
+    """How a specification words our answers.
 
     Attributes:
         name: how it is chosen.
         source: where the specification stands.
         date: of the text that this table was made from, ISO 8601.
         remap: our code to the status and the code that the specification asks for.
-        equality: what makes two requests one: ``semantic`` (F3) or ``raw`` bytes.
-        keep_server_errors: a 5xx is an outcome like another in mode ``once``.
-        after_retention: what a known key gets when its outcome is no longer kept: ``refuse`` or ``run``.
     """
 
     name: str
     source: str
     date: str
     remap: Mapping[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]], hash=False)
-    equality: Literal["semantic", "raw"] = "semantic"
-    keep_server_errors: bool = True
-    after_retention: Literal["refuse", "run"] = "refuse"
 
     def words(self, code: Code) -> tuple[int, str]:
         """Return the status and the code for one of our codes."""

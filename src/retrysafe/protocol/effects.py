@@ -8,10 +8,11 @@ driver pauses.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from retrysafe.errors import Final, NoEffect
+import msgspec
+
+from retrysafe.protocol.model import Final, NoEffect
 from retrysafe.protocol.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Effect(Generic[T]):
+class Effect(msgspec.Struct, Generic[T], frozen=True):
     """Something a flow asks for; ``T`` is the type of the answer."""
-
-    __slots__ = ()
 
 
 Flow = Generator["AnyEffect", Any, T]
@@ -38,13 +37,11 @@ def perform(effect: Effect[T]) -> Flow[T]:
 # Answers to writes. A refused write is a value, not an exception (C4).
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """The write is durable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(msgspec.Struct, frozen=True):
     """The write was refused: the checkpoint has another fence, or is in a state that this write may not leave."""
 
 
@@ -54,8 +51,7 @@ Receipt = Written | Superseded
 # Answers of the surface.
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(msgspec.Struct, frozen=True):
     """The operation returned a whole response.
 
     Attributes:
@@ -67,8 +63,7 @@ class Returned:
     outcome: model.Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(msgspec.Struct, frozen=True):
     """The operation begins to stream a response; nothing was sent yet.
 
     Attributes:
@@ -78,13 +73,13 @@ class Began:
     outcome: model.Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(msgspec.Struct, frozen=True):
     """The operation raised.
 
     Attributes:
         error: what it raised; never a ``BaseException`` beyond ``Exception``: those count as a crash (C7).
-        failure: the response that tells a client about an unexpected exception, and what a checkpoint would keep of it.
+        failure: the response to it, and what a checkpoint would keep of that: for ``Final`` the author's own, for
+            others one that tells a client that the operation failed.
     """
 
     error: Exception
@@ -96,8 +91,7 @@ class Raised:
         return not isinstance(self.error, NoEffect | Final)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The stream was forwarded to its end, or failed on the way; what has left is not sent again.
 
     Attributes:
@@ -113,15 +107,13 @@ Reply = Returned | Began | Raised
 # Effects on the store.
 
 
-@dataclass(frozen=True, slots=True)
-class Claim(Effect[Verdict]):
+class Claim(Effect[Verdict], frozen=True):
     """Claim the checkpoint, atomically (C1)."""
 
     ask: model.Ask
 
 
-@dataclass(frozen=True, slots=True)
-class Reclaim(Effect[Verdict | None]):
+class Reclaim(Effect[Verdict | None], frozen=True):
     """Take over an abandoned checkpoint, or park it, under the fence that the scan saw.
 
     Answered None when somebody else was faster.
@@ -137,60 +129,52 @@ class Reclaim(Effect[Verdict | None]):
     backoff_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class BeginStream(Effect[Receipt]):
+class BeginStream(Effect[Receipt], frozen=True):
     """Make it durable that a response begins to leave and that its body will not be kept (S5)."""
 
     claim: model.Claim
 
 
-@dataclass(frozen=True, slots=True)
-class Record(Effect[Receipt]):
+class Record(Effect[Receipt], frozen=True):
     """Record the outcome; final."""
 
     claim: model.Claim
     outcome: model.Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class RecordLater(Effect[None]):
+class RecordLater(Effect[None], frozen=True):
     """Keep the claim and keep trying to record in the background, because the store failed after the effect (D2)."""
 
     claim: model.Claim
     outcome: model.Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Release(Effect[Receipt]):
+class Release(Effect[Receipt], frozen=True):
     """Give the claim back: nothing happened that matters."""
 
     claim: model.Claim
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseLater(Effect[None]):
+class ReleaseLater(Effect[None], frozen=True):
     """Keep trying to release in the background, because the store failed."""
 
     claim: model.Claim
 
 
-@dataclass(frozen=True, slots=True)
-class Abandon(Effect[None]):
+class Abandon(Effect[None], frozen=True):
     """Give our claim up without an outcome: end its lease in the background, so that recovery need not wait for it."""
 
     claim: model.Claim
 
 
-@dataclass(frozen=True, slots=True)
-class ParkClaim(Effect[Receipt]):
+class ParkClaim(Effect[Receipt], frozen=True):
     """Park the operation under our own claim."""
 
     claim: model.Claim
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read(Effect["model.Checkpoint | None"]):
+class Read(Effect["model.Checkpoint | None"], frozen=True):
     """Read a checkpoint."""
 
     digest: bytes
@@ -199,8 +183,7 @@ class Read(Effect["model.Checkpoint | None"]):
 # Effects on the runtime and on hooks of the application.
 
 
-@dataclass(frozen=True, slots=True)
-class Wait(Effect[bool]):
+class Wait(Effect[bool], frozen=True):
     """Wait until the operation in flight may have changed.
 
     False when the time is over or too many wait already (S9).
@@ -210,29 +193,25 @@ class Wait(Effect[bool]):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAfter(Effect[int]):
+class RetryAfter(Effect[int], frozen=True):
     """Estimate when it is worth asking again, from the remaining lease and the usual duration of this operation."""
 
     checkpoint: model.Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class StillHeld(Effect[bool]):
+class StillHeld(Effect[bool], frozen=True):
     """Tell whether our own lease certainly still runs, by the local watchdog (C3)."""
 
     claim: model.Claim
 
 
-@dataclass(frozen=True, slots=True)
-class Authorize(Effect[bool]):
+class Authorize(Effect[bool], frozen=True):
     """Ask the application whether this caller may see the recorded outcome (K6)."""
 
     checkpoint: model.Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuild(Effect["model.Response | None"]):
+class Rebuild(Effect["model.Response | None"], frozen=True):
     """Ask the application to make the response of a finished operation again, when its body was not kept (S5)."""
 
     checkpoint: model.Checkpoint
@@ -241,8 +220,7 @@ class Rebuild(Effect["model.Response | None"]):
 # Effects that the surface performs; the driver pauses there.
 
 
-@dataclass(frozen=True, slots=True)
-class Execute(Effect[Reply]):
+class Execute(Effect[Reply], frozen=True):
     """Run the operation.
 
     Attributes:
@@ -252,8 +230,7 @@ class Execute(Effect[Reply]):
     claim: model.Claim | None
 
 
-@dataclass(frozen=True, slots=True)
-class Forward(Effect[Ended]):
+class Forward(Effect[Ended], frozen=True):
     """Forward the stream that began, from its first byte to its end.
 
     Attributes:
@@ -276,8 +253,7 @@ AnyEffect = StoreEffect | LocalEffect | HookEffect | SurfaceEffect
 # What a flow returns.
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(msgspec.Struct, frozen=True):
     """Send the operation's own response.
 
     Attributes:
@@ -291,21 +267,18 @@ class Fresh:
     protected: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(msgspec.Struct, frozen=True):
     """Send the recorded outcome again (S2, S7)."""
 
     operation_id: str
     response: model.Response
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
+class Streamed(msgspec.Struct, frozen=True):
     """The response was forwarded; there is nothing left to send."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reraise:
+class Reraise(msgspec.Struct, frozen=True):
     """Raise the operation's own exception into the framework; the key is free again."""
 
     error: Exception

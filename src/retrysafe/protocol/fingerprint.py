@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from hmac import compare_digest
@@ -18,7 +18,6 @@ from typing import Protocol, Self
 from retrysafe.errors import ConfigurationError
 from retrysafe.protocol import canonical
 from retrysafe.protocol.canonical import framed
-from retrysafe.protocol.model import Headers
 from retrysafe.protocol.selection import path_problem, selection
 
 _VERSION = b"v1:"
@@ -225,7 +224,7 @@ def fingerprint(
     path: bytes,
     query: bytes,
     media_type: str,
-    headers: Headers,
+    headers: Iterable[tuple[bytes, bytes]],
     body: bytes,
     rules: FingerprintRules,
     secrets: Sequence[Secret],
@@ -282,7 +281,7 @@ def key_hint(key: str) -> str:
     return key[: min(6, len(key) // 4)] + "…"
 
 
-def _named(headers: Headers, names: tuple[str, ...]) -> bytes:
+def _named(headers: Iterable[tuple[bytes, bytes]], names: tuple[str, ...]) -> bytes:
     values: dict[bytes, list[bytes]] = {name.encode(): [] for name in names}
     for name, value in headers:
         if (found := values.get(name.lower())) is not None:

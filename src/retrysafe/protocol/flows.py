@@ -17,11 +17,9 @@ from typing import assert_never
 
 from retrysafe.errors import (
     AttemptSuperseded,
-    Final,
     InProgress,
     KeyExpired,
     KeyReused,
-    NoEffect,
     NotReplayable,
     OutcomeUnknown,
     ReplayRefused,
@@ -31,7 +29,7 @@ from retrysafe.errors import (
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.effects import Answer, Flow, perform
 from retrysafe.protocol.encoding import decode_outcome
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Mode, Outcome, Response
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Final, Mode, NoEffect, Outcome, Response
 from retrysafe.protocol.policy import Policy
 from retrysafe.protocol.states import FINAL
 from retrysafe.protocol.verdicts import LEASE_OVER_ONCE, Claimed, Expired, Finished, InFlight, Mismatch, Parked
@@ -99,6 +97,10 @@ def recover(seen: Checkpoint, policy: Policy, attempt_id: str, backoff_seconds: 
     Returns:
         The answer of the new attempt, or None when there was none: the operation was parked, or somebody else was
         faster.
+
+    Raises:
+        OutcomeUnknown: the re-run was refused as unauthenticated, so the operation was parked (R13).
+        AttemptSuperseded: the new attempt lost its claim.
 
     Rules: R1, R2, R8, R13.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -73,9 +73,9 @@ class Response:
                 default, body = "application/json", msgspec.json.encode(content)
         if default is not None and not any(name.lower() == "content-type" for name, _ in pairs):
             pairs.insert(0, ("Content-Type", default))
-        self.status: Final = status
-        self.headers: Final[Headers] = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
-        self.body: Final = body
+        self.status = status
+        self.headers: Headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
+        self.body = body
 
     @classmethod
     def raw(cls, status: int, headers: Headers, body: bytes) -> Response:
@@ -108,6 +108,32 @@ class Response:
     def __repr__(self) -> str:
         """Show the status and the size, never the content (K8)."""
         return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+class NoEffect(Exception):
+    """Raised by an operation's author: nothing happened, so the key may be used again (any mode).
+
+    Attributes:
+        response: what to answer now; it is not recorded. None re-raises into the framework.
+    """
+
+    def __init__(self, response: Response | None = None) -> None:
+        """Keep the answer."""
+        super().__init__("the operation had no effect")
+        self.response = response
+
+
+class Final(Exception):
+    """Raised by an operation's author: this is the outcome, record it whatever its status (any mode).
+
+    Attributes:
+        response: the outcome.
+    """
+
+    def __init__(self, response: Response) -> None:
+        """Keep the outcome."""
+        super().__init__("the operation has its outcome")
+        self.response = response
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):

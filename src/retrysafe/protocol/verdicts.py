@@ -7,50 +7,45 @@ decide alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
+
+import msgspec
 
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Mode
 from retrysafe.protocol.states import LEASED, State
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """The caller holds the claim and must execute."""
 
     claim: Claim
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True):
     """The operation has its outcome: replay it."""
 
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
+class InFlight(msgspec.Struct, frozen=True):
     """Another attempt holds the claim and its lease runs."""
 
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(msgspec.Struct, frozen=True):
     """The key was used for another request (F1); judged before everything else, also while in flight."""
 
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(msgspec.Struct, frozen=True):
     """The outcome is unknown; a person or a probe must settle it."""
 
     checkpoint: Checkpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(msgspec.Struct, frozen=True):
     """The outcome's retention is over; the tombstone refuses a second run (S10)."""
 
     checkpoint: Checkpoint
@@ -59,23 +54,20 @@ class Expired:
 Verdict = Claimed | Finished | InFlight | Mismatch | Parked | Expired
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(msgspec.Struct, frozen=True):
     """Carry out: give the asker the claim under the next fence."""
 
     died: bool
     """True when the attempt before ended without record or release."""
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(msgspec.Struct, frozen=True):
     """Carry out: park the checkpoint under the fence that was read."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Replace:
+class Replace(msgspec.Struct, frozen=True):
     """Carry out: the tombstone is over, so the key is free and is claimed anew (C6)."""
 
 

@@ -5,9 +5,11 @@ Instants that decide anything are the store's (C2). What is measured here is how
 
 from __future__ import annotations
 
-import os
 import time
+from random import getrandbits
 from typing import Protocol
+
+_VARIANT = 0b10 << 62
 
 
 class Clock(Protocol):
@@ -31,8 +33,9 @@ def uuid7() -> str:
 
     The standard library has it from Python 3.14 on.
     """
+    # Unique is all it has to be: the random module is seeded by the system, and anew in a forked child.
+    high, low = getrandbits(12), getrandbits(62)
     milliseconds = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10), "big")
-    value = milliseconds << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    head = f"{milliseconds:012x}7{high:03x}"
+    tail = f"{low | _VARIANT:016x}"
+    return f"{head[:8]}-{head[8:12]}-{head[12:]}-{tail[:4]}-{tail[4:]}"

@@ -10,8 +10,6 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from retrysafe.errors import StoreError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,7 +30,7 @@ class Deferred:
         self._empty.set()
 
     def add(self, write: Callable[[], None]) -> None:
-        """Try ``write`` until it does not raise ``StoreError``."""
+        """Try ``write`` until it does not raise."""
         with self._lock:
             self._writes.append(write)
             self._empty.clear()
@@ -56,13 +54,14 @@ class Deferred:
                     self._thread = None
                     self._empty.set()
                     return
-                write = self._writes[0]
+                write = self._writes.popleft()
             try:
                 write()
-            except StoreError:
+            except Exception:  # noqa: BLE001 - whatever it is, an outcome must not be lost for it
+                # Behind the others: what this one stumbles over may not concern them.
+                with self._lock:
+                    self._writes.append(write)
                 self._closed.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:
                 pause = _FIRST_PAUSE_SECONDS
-                with self._lock:
-                    self._writes.popleft()

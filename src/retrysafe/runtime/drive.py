@@ -27,6 +27,9 @@ def drive(flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = No
                 answer = perform(effect)
             except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means
                 effect = flow.throw(error)
+            except BaseException:
+                flow.close()
+                raise
             else:
                 effect = flow.send(answer)
     except StopIteration as end:
@@ -47,6 +50,9 @@ async def adrive(
                 answer = await perform(effect)
             except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means
                 effect = flow.throw(error)
+            except BaseException:
+                flow.close()
+                raise
             else:
                 effect = flow.send(answer)
     except StopIteration as end:

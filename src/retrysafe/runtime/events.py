@@ -1,4 +1,4 @@
-"""What happened, as a stream of events: one frozen dataclass each; logs, metrics and dashboards are sinks of it.
+"""What happened, as a stream of events: one frozen struct each; logs, metrics and dashboards are sinks of it.
 
 No event holds a key, a body, a credential or the principal (K8); operation ids and names are safe to log.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from typing import ClassVar
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Event:
+
+class Event(msgspec.Struct, frozen=True):
     """Something that happened to an operation, or instead of one."""
 
     level: ClassVar[int] = logging.DEBUG
@@ -20,23 +20,20 @@ class Event:
     """Operation name, such as ``POST /charges``."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationEvent(Event):
+class OperationEvent(Event, frozen=True):
     """Something that happened to an operation that has a checkpoint."""
 
     operation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed(OperationEvent):
+class Claimed(OperationEvent, frozen=True):
     """An attempt begins."""
 
     attempt: int
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded(OperationEvent):
+class Recorded(OperationEvent, frozen=True):
     """The outcome is durable."""
 
     status: int
@@ -44,80 +41,68 @@ class Recorded(OperationEvent):
     """From the claim to the record."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released(OperationEvent):
+class Released(OperationEvent, frozen=True):
     """The key is free again for the same request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Streaming(OperationEvent):
+class Streaming(OperationEvent, frozen=True):
     """A response begins to leave whose body is not kept (S5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed(OperationEvent):
+class Replayed(OperationEvent, frozen=True):
     """A recorded outcome answered a retry; the duplicate was absorbed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conflicted(OperationEvent):
+class Conflicted(OperationEvent, frozen=True):
     """A request came while an attempt was in flight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatched(OperationEvent):
+class Mismatched(OperationEvent, frozen=True):
     """A key came with another request (F1)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-@dataclass(frozen=True, slots=True)
-class Parked(OperationEvent):
+class Parked(OperationEvent, frozen=True):
     """The outcome is unknown; a person or a probe must settle it."""
 
     level: ClassVar[int] = logging.WARNING
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expired(OperationEvent):
+class Expired(OperationEvent, frozen=True):
     """A retry came after the outcome's retention was over."""
 
     level: ClassVar[int] = logging.INFO
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered(OperationEvent):
+class Recovered(OperationEvent, frozen=True):
     """The scan took over an abandoned operation."""
 
     level: ClassVar[int] = logging.INFO
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Superseded(OperationEvent):
+class Superseded(OperationEvent, frozen=True):
     """A write of ours was refused: another attempt holds the claim (C4)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseLost(OperationEvent):
+class LeaseLost(OperationEvent, frozen=True):
     """The lease could not be renewed in time; the attempt is told to stop (C3)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-@dataclass(frozen=True, slots=True)
-class Overran(OperationEvent):
+class Overran(OperationEvent, frozen=True):
     """The attempt outlasted ``max_duration``; renewals stop (C8)."""
 
     level: ClassVar[int] = logging.WARNING
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class HandlerFailed(OperationEvent):
+class HandlerFailed(OperationEvent, frozen=True):
     """The operation raised an exception that its author did not declare."""
 
     level: ClassVar[int] = logging.WARNING
@@ -125,8 +110,7 @@ class HandlerFailed(OperationEvent):
     """The exception's type; its message may hold secrets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unprotected(Event):
+class Unprotected(Event, frozen=True):
     """A write ran without protection (K7, D1).
 
     Attributes:
@@ -136,8 +120,7 @@ class Unprotected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(Event):
+class Refused(Event, frozen=True):
     """A request was answered without running the operation, for a reason of its own.
 
     The key, the principal, the size.
@@ -146,8 +129,7 @@ class Refused(Event):
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed(Event):
+class StoreFailed(Event, frozen=True):
     """The store could not do what it was asked."""
 
     level: ClassVar[int] = logging.ERROR
@@ -155,15 +137,13 @@ class StoreFailed(Event):
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordDeferred(OperationEvent):
+class RecordDeferred(OperationEvent, frozen=True):
     """The outcome could not be recorded yet; it is tried again in the background (D2)."""
 
     level: ClassVar[int] = logging.ERROR
 
 
-@dataclass(frozen=True, slots=True)
-class Purged(Event):
+class Purged(Event, frozen=True):
     """Retention dropped outcomes and tombstones (S10)."""
 
     expired: int
@@ -185,7 +165,7 @@ class LoggingSink:
         """Write one event."""
         if not self._logger.isEnabledFor(event.level):
             return
-        facts = {field.name: getattr(event, field.name) for field in fields(event)}
+        facts = msgspec.structs.asdict(event)
         kind = type(event).__name__
         text = " ".join(f"{name}={value}" for name, value in facts.items())
         self._logger.log(event.level, "%s %s", kind, text, extra={"retrysafe": {"event": kind, **facts}})

@@ -82,6 +82,10 @@ class LeaseKeeper:
             stop: tells the attempt to stop.
         """
         now = self._clock.monotonic()
+        before = self._live.get(claim.operation_id)
+        if before is not None:
+            # The store's clock ran ahead of ours, and this very process took over from itself.
+            self._lose(before)
         self._live[claim.operation_id] = Live(claim, sent_at, now + max_seconds, now, stop)
         tick = min(claim.lease_seconds, max_seconds) * _TICK
         if tick < self._tick_seconds or not self._started:
@@ -109,7 +113,9 @@ class LeaseKeeper:
     def holds(self, claim: Claim) -> bool:
         """Tell whether the lease of ``claim`` certainly still runs, by the local watchdog."""
         live = self._live.get(claim.operation_id)
-        return live is not None and live.claim.fence == claim.fence and self._clock.monotonic() < self._deadline(live)
+        if live is None or live.gone or live.claim.fence != claim.fence:
+            return False
+        return self._clock.monotonic() < self._deadline(live)
 
     def claims(self) -> Sequence[Claim]:
         """Return the claims that are kept alive now."""

@@ -91,8 +91,14 @@ class _Run(Generic[A]):
 
     def _note(self, reply: fx.Reply | fx.Ended | None) -> None:
         """Tell about an exception that the operation's author did not declare."""
-        if isinstance(reply, fx.Raised) and reply.undeclared:
-            self._engine.emit(events.HandlerFailed(self._name, self._operation_id, type(reply.error).__name__))
+        match reply:
+            case fx.Raised(error) if reply.undeclared:
+                failed = type(error).__name__
+            case fx.Ended(error=Exception() as error):
+                failed = type(error).__name__
+            case _:
+                return
+        self._engine.emit(events.HandlerFailed(self._name, self._operation_id, failed))
 
     _operation_id = ""
 

@@ -6,7 +6,6 @@ woken claims again, so a lost wake-up costs one poll and never correctness.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -58,6 +57,8 @@ class Waiters:
 
     async def await_(self, store: AsyncStore, seen: Checkpoint, seconds: float) -> bool:
         """Suspend until the operation may have changed; False when ``seconds`` are over or too many wait already."""
+        import asyncio  # noqa: PLC0415 - a process that serves WSGI need not load it
+
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from retrysafe.protocol.effects import Receipt
 from retrysafe.protocol.model import Ask, Checkpoint, Claim
 from retrysafe.protocol.states import State
@@ -58,8 +60,7 @@ class Capability(StrEnum):
     SAME_TRANSACTION = "same transaction"
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(msgspec.Struct, frozen=True):
     """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
 
     name: str
@@ -83,21 +84,18 @@ class Meta:
     schema_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """The claim was renewed; its lease ends ``lease_seconds`` after the renewal was received."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The claim is not ours any more, or the operation is no longer open: the attempt must stop."""
 
 
 Renewal = Held | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class Purged:
+class Purged(msgspec.Struct, frozen=True):
     """What one purge batch did.
 
     Attributes:
@@ -111,8 +109,7 @@ class Purged:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """Which checkpoints a listing shows, newest first.
 
     Attributes:

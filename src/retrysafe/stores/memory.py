@@ -173,9 +173,7 @@ class MemoryVerbs:
         return self._move(claim, State.STREAMING)
 
     @_atomic
-    def record(
-        self, claim: Claim, outcome: bytes, *, retention_seconds: float, tombstone_seconds: float
-    ) -> Receipt:
+    def record(self, claim: Claim, outcome: bytes, *, retention_seconds: float, tombstone_seconds: float) -> Receipt:
         """Record the outcome and erase the stored request; final (S1, R13)."""
         now = self._clock.now()
         row = self._writable(claim, State.DONE)

@@ -69,9 +69,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what} {name!r}: {hint}"
 
 
-def parse_options(
-    query: str, readers: Mapping[str, Callable[[str], Any]]
-) -> tuple[dict[str, Any], list[str]]:
+def parse_options(query: str, readers: Mapping[str, Callable[[str], Any]]) -> tuple[dict[str, Any], list[str]]:
     """Read the options of a URL, all of them, whatever is wrong with some.
 
     Args:

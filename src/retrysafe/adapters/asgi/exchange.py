@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from retrysafe.adapters.asgi.body import declared_length
-from retrysafe.errors import Final, NoEffect, RetrySafeError
-from retrysafe.http.problem import failure_response, problem_response
-from retrysafe.http.replay import outcome_of, replay_response, stamped
+from retrysafe.errors import RetrySafeError
+from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.model import Response
+from retrysafe.protocol.model import Final, NoEffect, Response
 from retrysafe.runtime.context import enter, leave
+from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
     from weakref import ref
@@ -97,19 +97,9 @@ class Exchange:
         """Send what the protocol answered; nothing of the application's own follows."""
         self._stage = Stage.ENDED
         self._ended.set()
-        match answer:
-            case RetrySafeError():
-                await self._respond(problem_response(answer, self._profile))
-            case fx.Fresh(response, stored, protected):
-                await self._respond(stamped(response, stored=stored, protected=protected))
-            case fx.Replayed(_, response):
-                await self._respond(replay_response(response))
-            case fx.Streamed():
-                pass
-            case fx.Reraise(error):
-                raise error
-            case _:
-                assert_never(answer)
+        response = response_to(answer, self._profile)
+        if response is not None:
+            await self._respond(response)
 
     async def receive(self) -> Message:
         """Give the application its request, then nothing until the response has left.
@@ -142,10 +132,10 @@ class Exchange:
                 if not message.get("more_body", False) and not self._trailers:
                     await self._settle(self._returned())
                 elif not self._bufferable or self._size > self._limit:
-                    await self._settle(self._began())
+                    await self._settle(began(self._head()))
             case kind if kind in _WHOLE_BODY:
                 self._held.append(message)
-                await self._settle(self._began())
+                await self._settle(began(self._head()))
             case _:
                 # Early hints, pushes, a test client's debug message: not part of the response.
                 await self._to_client(message)
@@ -167,7 +157,7 @@ class Exchange:
             case fx.Execute():
                 problem = "an operation is executed once per claim"
                 raise AssertionError(problem)
-            case fx.Fresh(response, stored=True, protected=True) if _is_own(response, reply):
+            case _ if is_own(step, reply):
                 await self._release_held()
             case _:
                 await self.answer(step)
@@ -192,7 +182,7 @@ class Exchange:
     async def _failed(self, error: Exception) -> bool:
         """Settle after an exception of the application; False when it must go on to the server."""
         if self._stage is Stage.HELD:
-            await self._settle(_raised(error))
+            await self._settle(raised(error, self._limit, self._profile))
             return isinstance(error, NoEffect | Final)
         if self._stage is Stage.FORWARDING:
             self._stage = Stage.ENDED
@@ -243,25 +233,10 @@ class Exchange:
     def _returned(self) -> fx.Returned:
         head = self._head()
         body = b"".join(message.get("body", b"") for message in self._held)
-        response = Response.raw(head.status, head.headers, body)
-        return fx.Returned(response, outcome_of(response, keep_body=len(body) <= self._limit))
-
-    def _began(self) -> fx.Began:
-        return fx.Began(outcome_of(self._head(), keep_body=False))
+        return returned(Response.raw(head.status, head.headers, body), self._limit)
 
     def _stamped_start(self, *, stored: bool) -> Message:
         start = self._start or {"type": "http.response.start", "status": 500}
         head = self._head()
         stamp = stamped(head, stored=stored, protected=True)
         return start if stamp is head else {**start, "headers": list(stamp.headers)}
-
-
-def _is_own(response: Response, reply: fx.Reply) -> bool:
-    """Tell whether the protocol lets the application's response leave as it is."""
-    return isinstance(reply, fx.Returned) and response is reply.response
-
-
-def _raised(error: Exception) -> fx.Raised:
-    """Describe an exception of the application to the protocol."""
-    response = error.response if isinstance(error, Final) else failure_response()
-    return fx.Raised(error, fx.Returned(response, outcome_of(response)))

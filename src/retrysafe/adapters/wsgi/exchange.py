@@ -6,14 +6,14 @@ import traceback
 from contextvars import copy_context
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from retrysafe.errors import Final, NoEffect, RetrySafeError
-from retrysafe.http.problem import failure_response, problem_response
-from retrysafe.http.replay import outcome_of, replay_response, stamped
+from retrysafe.errors import RetrySafeError
+from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.model import Response
+from retrysafe.protocol.model import Final, NoEffect, Response
 from retrysafe.runtime.context import enter, leave
+from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -143,21 +143,13 @@ class Exchange:
 
     def answer(self, answer: fx.Answer | RetrySafeError) -> Iterable[bytes]:
         """Send what the protocol answered, in place of anything the application said."""
-        match answer:
-            case RetrySafeError():
-                return self._respond(problem_response(answer, self._profile))
-            case fx.Fresh(response, stored, protected):
-                return self._respond(stamped(response, stored=stored, protected=protected))
-            case fx.Replayed(_, response):
-                return self._respond(replay_response(response))
-            case fx.Streamed():
-                return Whole((), self._close)
-            case fx.Reraise(error):
-                if self._close is not None:
-                    self._close()
-                raise error
-            case _:
-                assert_never(answer)
+        try:
+            response = response_to(answer, self._profile)
+        except Exception:
+            if self._close is not None:
+                self._close()
+            raise
+        return Whole((), self._close) if response is None else self._respond(response)
 
     def _settle(self, run: Run[fx.Answer], reply: fx.Reply) -> Iterable[bytes]:
         """Tell the protocol what the operation did, then do what it says."""
@@ -175,7 +167,7 @@ class Exchange:
             case fx.Execute():
                 message = "an operation is executed once per claim"
                 raise AssertionError(message)
-            case fx.Fresh(response, stored=True, protected=True) if _is_own(response, reply):
+            case _ if is_own(step, reply):
                 self._start_response(self._status, self._headers)
                 return Whole(self._written, self._close)
             case _:
@@ -200,18 +192,16 @@ class Exchange:
             if self._declared_within_limit():
                 self._written.extend(self._rest)
             else:
-                return fx.Began(outcome_of(self._response(b""), keep_body=False))
+                return began(self._response(b""))
         else:
-            return fx.Began(outcome_of(self._response(b""), keep_body=False))
-        response = self._response(b"".join(self._written))
-        return fx.Returned(response, outcome_of(response, keep_body=len(response.body) <= self._limit))
+            return began(self._response(b""))
+        return returned(self._response(b"".join(self._written)), self._limit)
 
     def _raised(self, error: Exception) -> fx.Raised:
         if not isinstance(error, NoEffect | Final):
             # Where the server would have shown it.
             traceback.print_exception(error, file=self.environ["wsgi.errors"])
-        response = error.response if isinstance(error, Final) else failure_response()
-        return fx.Raised(error, fx.Returned(response, outcome_of(response)))
+        return raised(error, self._limit, self._profile)
 
     def _declared_within_limit(self) -> bool:
         for name, value in self._headers:
@@ -229,11 +219,6 @@ class Exchange:
     def _respond(self, response: Response) -> Iterable[bytes]:
         self._start_response(_status_line(response.status), _text(response))
         return Whole((response.body,) if response.body else (), self._close)
-
-
-def _is_own(response: Response, reply: fx.Reply) -> bool:
-    """Tell whether the protocol lets the application's response leave as it is."""
-    return isinstance(reply, fx.Returned) and response is reply.response
 
 
 def _text(response: Response) -> Headers:

@@ -20,11 +20,10 @@ from retrysafe.stores.clock import HostClock
 from retrysafe.stores.decisions import due_at, judge_reclaim, receipt
 from retrysafe.stores.program import Program, Statement
 from retrysafe.stores.rows import checkpoint, one_of
+from retrysafe.stores.sqlite.purging import Purging
 from retrysafe.stores.sqlite.statements import statements, with_claims, with_conditions
 
 _CLAIMS_PER_STATEMENT = 200
-_WALK_PER_PURGED = 4
-"""How many rows a purge looks at for each one that it may touch."""
 _INDEXED = LEASED | {State.PARKED}
 
 
@@ -51,7 +50,7 @@ class SQLiteVerbs:
     def __init__(self, clock: HostClock) -> None:
         self._clock = clock
         self._sql = statements()
-        self._purged_up_to = 0
+        self._purging = Purging(self._sql)
 
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
@@ -164,34 +163,8 @@ class SQLiteVerbs:
         return [checkpoint(row, now) for row in answer.rows]
 
     def purge(self, limit: int) -> Program[Purged]:
-        """Drop outcomes and tombstones whose retention is over, walking on from where the last call stopped (S10).
-
-        A call looks at four rows for each that it may touch, so that it is short on the largest table. ``more`` is
-        exact when that many rows cover the table; on a larger one it says whether this stretch of it was fruitful.
-        """
-        now = self._clock.now()
-        start = low = self._purged_up_to
-        walk, expired, deleted = limit * _WALK_PER_PURGED, 0, 0
-        while True:
-            window = yield Statement(self._sql["purge_window"], (low, walk))
-            [(high, walked)] = window.rows
-            for name in ("purge_tombstones", "purge_outcomes") if walked else ():
-                left = limit - expired - deleted
-                answer = yield Statement(self._sql[name], (low, high, now, left))
-                if name == "purge_tombstones":
-                    deleted += answer.changed
-                else:
-                    expired += answer.changed
-            walk -= walked
-            if expired + deleted >= limit or not walk:
-                # Where the limit stopped us there may be more; behind rows that were only looked at there is not.
-                self._purged_up_to = low if expired + deleted >= limit else high
-                return Purged(expired, deleted, more=expired + deleted > 0)
-            # The end of the table: go on from its start, once.
-            if low != start or start == 0:
-                self._purged_up_to = 0
-                return Purged(expired, deleted, more=False)
-            low = 0
+        """Drop outcomes and tombstones whose retention is over, a few stretches of the table at a time (S10)."""
+        return (yield from self._purging.purge(self._clock.now(), limit))
 
     def listing(self, query: Query) -> Program[Sequence[Checkpoint]]:
         """List checkpoints for a person, newest first, without outcomes and requests.
@@ -278,9 +251,7 @@ class SQLiteVerbs:
 
     def _park_abandoned(self, met: Checkpoint, attempt_id: str, reason: str) -> Program[Parked]:
         yield Statement(self._sql["park_abandoned"], (attempt_id, reason, *_right(met)))
-        parked = replace(
-            met, state=State.PARKED, deaths=met.deaths + 1, attempt_id=attempt_id, reason=reason
-        )
+        parked = replace(met, state=State.PARKED, deaths=met.deaths + 1, attempt_id=attempt_id, reason=reason)
         return Parked(parked)
 
     def _write(self, name: str, terms: Sequence[Any], claim: Claim, target: State) -> Program[Receipt]:
@@ -292,9 +263,7 @@ class SQLiteVerbs:
 
 
 def _first_claim(ask: Ask) -> Claimed:
-    return Claimed(
-        Claim(ask.identity.digest, ask.attempt_id, 1, 1, ask.mode, ask.name, ask.lease_seconds)
-    )
+    return Claimed(Claim(ask.identity.digest, ask.attempt_id, 1, 1, ask.mode, ask.name, ask.lease_seconds))
 
 
 def _right(holder: Claim | Checkpoint) -> tuple[bytes, str, int]:

@@ -133,9 +133,7 @@ class SQLiteStore:
         if not self._machinery.opened:
             await self.aopen()
         machinery = self._machinery
-        return await asyncio.get_running_loop().run_in_executor(
-            machinery.executor(), machinery.readers.query, program
-        )
+        return await asyncio.get_running_loop().run_in_executor(machinery.executor(), machinery.readers.query, program)
 
     async def aclose(self) -> None:
         """Finish what is queued, and close threads and connections, without blocking the loop."""

@@ -32,7 +32,9 @@ def from_url(url: str) -> SQLiteStore:
     )
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or parts.fragment:
-        problems.append("a path follows three slashes, without a # in it: write sqlite:///orders.db, or sqlite:////srv/orders.db")
+        problems.append(
+            "a path follows three slashes, without a # in it: write sqlite:///orders.db, or sqlite:////srv/orders.db"
+        )
     elif not path:
         problems.append("the path is missing: write sqlite:///orders.db, or sqlite:////srv/orders.db")
     elif path.startswith((":memory:", "file:")):

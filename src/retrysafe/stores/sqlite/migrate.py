@@ -47,13 +47,10 @@ class Migration:
 def migrations() -> tuple[Migration, ...]:
     """Return every migration this code knows, in order."""
     folder = files(__package__).joinpath("migrations")
-    found = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name
-    )
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     texts = [(entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found]
     return tuple(
-        Migration(int(name.partition("_")[0]), name, text, sha256(text.encode()).hexdigest())
-        for name, text in texts
+        Migration(int(name.partition("_")[0]), name, text, sha256(text.encode()).hexdigest()) for name, text in texts
     )
 
 

@@ -71,9 +71,23 @@ WHERE $leased AND lease_until <= ? AND due_at <= ?
 ORDER BY lease_until, number
 LIMIT ?
 
+-- name: purge_last
+SELECT coalesce(max(number), 0) FROM retrysafe_checkpoint
+
 -- name: purge_window
 SELECT max(number), count(*)
 FROM (SELECT number FROM retrysafe_checkpoint WHERE number > ? ORDER BY number LIMIT ?)
+
+-- name: purge_due_at
+SELECT min(
+    CASE
+        WHEN $before_expired THEN min(outcome_until, tombstone_until)
+        WHEN $purgeable THEN tombstone_until
+        ELSE ?
+    END
+)
+FROM retrysafe_checkpoint
+WHERE number > ? AND number <= ?
 
 -- name: purge_tombstones
 DELETE FROM retrysafe_checkpoint
@@ -103,7 +117,7 @@ number IN (
 )
 
 -- name: is_abandoned
-$leased AND lease_until <= ?
+number IN (SELECT number FROM retrysafe_checkpoint WHERE $leased AND lease_until <= ?)
 
 -- name: operation_begins_with
 substr(operation_id, 1, length(?)) = ?

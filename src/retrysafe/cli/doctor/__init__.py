@@ -1,0 +1,1 @@
+"""``retrysafe doctor``: what is wrong with a store or an application, each finding with its fix."""

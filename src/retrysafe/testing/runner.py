@@ -1,0 +1,188 @@
+"""A store's verbs as plain methods, through either of its faces, so that one test covers both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import Literal, TypeVar
+
+from retrysafe.protocol.effects import Receipt
+from retrysafe.protocol.model import Ask, Checkpoint, Claim
+from retrysafe.protocol.verdicts import Claimed, Verdict
+from retrysafe.stores.base import Meta, Purged, Query, Renewal
+from retrysafe.stores.program import Factory
+from retrysafe.stores.urls import AnyStore
+from retrysafe.testing.asks import DAY_SECONDS, new_attempt_id
+
+T = TypeVar("T")
+
+Face = Literal["sync", "async"]
+
+
+class Runner:
+    """Runs what it is asked through one face of a store and returns the reply; blocks either way.
+
+    Every method that has the name of a verb promises what :class:`~retrysafe.stores.base.Verbs` says about it.
+
+    Args:
+        store: the store.
+        face: ``sync`` runs in this thread, ``async`` on an event loop of its own.
+
+    Attributes:
+        store: the store.
+    """
+
+    def __init__(self, store: AnyStore, face: Face) -> None:
+        self.store = store
+        self._verbs = store.verbs
+        self._loop = asyncio.Runner() if face == "async" else None
+
+    def close(self) -> None:
+        """Close the store through the same face, and the event loop."""
+        if self._loop is None:
+            self.store.close()
+        else:
+            self._loop.run(self.store.aclose())
+            self._loop.close()
+
+    def open(self) -> Meta:
+        """Open the store."""
+        return self.store.open() if self._loop is None else self._loop.run(self.store.aopen())
+
+    def run(self, program: Factory[T]) -> T:
+        """Run a program that may write."""
+        return self.store.run(program) if self._loop is None else self._loop.run(self.store.arun(program))
+
+    def query(self, program: Factory[T]) -> T:
+        """Run a program that only reads."""
+        return self.store.query(program) if self._loop is None else self._loop.run(self.store.aquery(program))
+
+    def together(self, programs: Sequence[Factory[T]]) -> list[T]:
+        """Run programs at the same time: in as many threads, or in as many tasks."""
+        if self._loop is not None:
+            return self._loop.run(self._gather(programs))
+        start = Barrier(len(programs))
+
+        def one(program: Factory[T]) -> T:
+            start.wait()
+            return self.store.run(program)
+
+        with ThreadPoolExecutor(len(programs)) as threads:
+            return list(threads.map(one, programs))
+
+    async def _gather(self, programs: Sequence[Factory[T]]) -> list[T]:
+        return list(await asyncio.gather(*map(self.store.arun, programs)))
+
+    def claim(self, ask: Ask) -> Verdict:
+        """Claim."""
+        return self.run(partial(self._verbs.claim, ask))
+
+    def claimed(self, ask: Ask) -> Claim:
+        """Claim, and expect to get the claim.
+
+        Raises:
+            AssertionError: something stood in the way.
+        """
+        verdict = self.claim(ask)
+        if not isinstance(verdict, Claimed):
+            raise AssertionError(f"expected the claim, got {verdict}")  # noqa: TRY004 - this is a test's expectation
+        return verdict.claim
+
+    def reclaim(
+        self,
+        seen: Checkpoint,
+        *,
+        attempt_id: str | None = None,
+        attempts: int = 3,
+        lease_seconds: float = 15.0,
+        backoff_seconds: float = 0.0,
+    ) -> Verdict | None:
+        """Take over what was seen abandoned."""
+        program = partial(
+            self._verbs.reclaim,
+            seen,
+            attempt_id or new_attempt_id(),
+            attempts=attempts,
+            lease_seconds=lease_seconds,
+            backoff_seconds=backoff_seconds,
+        )
+        return self.run(program)
+
+    def renew(self, *claims: Claim) -> Sequence[Renewal]:
+        """Renew claims."""
+        return self.run(partial(self._verbs.renew, claims))
+
+    def begin_stream(self, claim: Claim) -> Receipt:
+        """Begin a stream."""
+        return self.run(partial(self._verbs.begin_stream, claim))
+
+    def record(
+        self,
+        claim: Claim,
+        outcome: bytes = b"the outcome",
+        *,
+        retention_seconds: float = DAY_SECONDS,
+        tombstone_seconds: float = 30 * DAY_SECONDS,
+    ) -> Receipt:
+        """Record an outcome."""
+        program = partial(
+            self._verbs.record,
+            claim,
+            outcome,
+            retention_seconds=retention_seconds,
+            tombstone_seconds=tombstone_seconds,
+        )
+        return self.run(program)
+
+    def release(self, claim: Claim) -> Receipt:
+        """Release."""
+        return self.run(partial(self._verbs.release, claim))
+
+    def park(self, claim: Claim, reason: str = "nobody knows") -> Receipt:
+        """Park."""
+        return self.run(partial(self._verbs.park, claim, reason))
+
+    def hand_over(self, *claims: Claim) -> None:
+        """Hand claims over."""
+        self.run(partial(self._verbs.hand_over, claims))
+
+    def read(self, holder: Ask | Claim) -> Checkpoint:
+        """Read a checkpoint, and expect that there is one.
+
+        Raises:
+            AssertionError: there is none.
+        """
+        checkpoint = self.look_up(holder)
+        if checkpoint is None:
+            raise AssertionError("expected a checkpoint")
+        return checkpoint
+
+    def look_up(self, holder: Ask | Claim) -> Checkpoint | None:
+        """Read a checkpoint."""
+        digest = holder.identity.digest if isinstance(holder, Ask) else holder.digest
+        return self.query(partial(self._verbs.read, digest))
+
+    def abandoned(self, limit: int = 100) -> Sequence[Checkpoint]:
+        """List what is abandoned and due."""
+        return self.query(partial(self._verbs.abandoned, limit))
+
+    def purge(self, limit: int = 500) -> Purged:
+        """Purge one batch."""
+        return self.run(partial(self._verbs.purge, limit))
+
+    def purge_all(self, limit: int = 500) -> Purged:
+        """Purge until there is nothing left to do now, and add up."""
+        expired = deleted = 0
+        while True:
+            purged = self.purge(limit)
+            expired += purged.expired
+            deleted += purged.deleted
+            if not purged.more:
+                return Purged(expired, deleted, more=False)
+
+    def listing(self, query: Query | None = None) -> Sequence[Checkpoint]:
+        """List checkpoints for a person."""
+        return self.query(partial(self._verbs.listing, query or Query()))

@@ -1,0 +1,90 @@
+"""One run of one flow: hooks, and what is told about exceptions."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from retrysafe import Final, HttpRequest, NoEffect, NotReplayable, ReplayRefused, Response, State
+from retrysafe.http.replay import outcome_of
+from retrysafe.protocol import effects as fx
+from retrysafe.runtime import events
+from retrysafe.runtime.runs import Hooks
+from tests.runtime.rig import AGAIN, CREATED, ONCE, Rig, raised, returned
+
+REQUEST = HttpRequest(method="POST", path=b"/charges", query=b"", headers=(), body=b"{}")
+REBUILT = Response(200, {"rebuilt": True})
+
+
+def recorded(rig: Rig, *, keep_body: bool = True) -> str:
+    run, claim = rig.begin()
+    run.advance(fx.Returned(CREATED, outcome_of(CREATED, keep_body=keep_body)))
+    return claim.operation_id
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_the_application_decides_who_sees_a_recorded_outcome(rig: Rig, *, may: bool) -> None:
+    """K6. The hook may be async where there is a loop."""
+    operation_id = recorded(rig)
+
+    async def decide(request: HttpRequest, _: object) -> bool:
+        return request is REQUEST and may
+
+    hooks = (Hooks(authorize_replay=lambda request, _: request is REQUEST and may), Hooks(authorize_replay=decide))
+
+    def replay_in_thread() -> object:
+        return rig.run(request=REQUEST, hooks=hooks[0]).advance()
+
+    def replay_on_loop() -> object:
+        return asyncio.run(rig.arun(request=REQUEST, hooks=hooks[1]).advance())
+
+    replays: list[Callable[[], object]] = [replay_in_thread, replay_on_loop]
+    for replay in replays:
+        if may:
+            assert replay() == fx.Replayed(operation_id, CREATED)
+        else:
+            with pytest.raises(ReplayRefused):
+                replay()
+
+
+def test_a_response_that_was_not_kept_is_rebuilt_or_refused_but_the_operation_is_never_run_again(rig: Rig) -> None:
+    """S5."""
+    operation_id = recorded(rig, keep_body=False)
+    hooks = Hooks(rebuild=lambda _, checkpoint: REBUILT if checkpoint.operation_id == operation_id else None)
+    assert rig.run(request=REQUEST, hooks=hooks).advance() == fx.Replayed(operation_id, REBUILT)
+    assert asyncio.run(rig.arun(request=REQUEST, hooks=hooks).advance()) == fx.Replayed(operation_id, REBUILT)
+    for without in (Hooks(), Hooks(rebuild=lambda _, __: None)):
+        with pytest.raises(NotReplayable) as caught:
+            rig.run(request=REQUEST, hooks=without).advance()
+        assert caught.value.original_status == 201
+
+
+def test_an_exception_nobody_declared_is_told_by_its_type_and_a_declared_one_is_not(rig: Rig) -> None:
+    """Its message may hold secrets (K8)."""
+    for key, error in (("a", ValueError("4242 4242")), ("b", NoEffect()), ("c", Final(CREATED))):
+        run, claim = rig.begin(ONCE, key)
+        run.advance(raised(error))
+        if key == "a":
+            operation_id = claim.operation_id
+    assert rig.events.of(events.HandlerFailed) == [events.HandlerFailed("POST /charges", operation_id, "ValueError")]
+
+
+def test_an_exception_is_the_outcome_in_mode_once_and_a_release_in_mode_again(rig: Rig) -> None:
+    """The table of modes, S6."""
+    error = ValueError("x")
+    run, _ = rig.begin(ONCE, "once")
+    assert run.advance(raised(error)) == fx.Fresh(Response(500, "failed"))
+    assert rig.checkpoint("once").state is State.DONE
+    run, _ = rig.begin(AGAIN, "again")
+    assert run.advance(raised(error)) == fx.Reraise(error)
+    assert rig.checkpoint("again").state is State.RELEASED
+
+
+def test_a_stream_is_durable_before_its_first_byte_and_done_at_its_end(rig: Rig) -> None:
+    """S5."""
+    run, _ = rig.begin()
+    assert run.advance(fx.Began(outcome_of(CREATED, keep_body=False))) == fx.Forward(rig.engine.keeper.claims()[0], stored=True)
+    assert rig.checkpoint().state is State.STREAMING
+    assert run.advance(fx.Ended()) == fx.Streamed()
+    assert rig.checkpoint().state is State.DONE
+    assert returned().outcome.body is not None
