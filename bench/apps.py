@@ -7,6 +7,8 @@ whether every key had exactly one effect, and its response carries that number, 
 from __future__ import annotations
 
 import json
+from random import Random
+from string import ascii_lowercase
 from typing import Any
 
 from retrysafe import SHARED, RetrySafe
@@ -14,7 +16,16 @@ from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
 
 PATH = "/charges"
-_FILLING = "x" * 880
+
+
+def _receipt(length: int) -> str:
+    """Return text that compresses about as well as prose does: words from a small vocabulary, the same each time."""
+    chance = Random(7)
+    words = ["".join(chance.choices(ascii_lowercase, k=chance.randint(2, 9))) for _ in range(150)]
+    return " ".join(chance.choices(words, k=length))[:length]
+
+
+_RECEIPT = _receipt(880)
 
 
 class Effects:
@@ -32,7 +43,7 @@ class Effects:
             "amount": amount,
             "currency": currency,
             "status": "succeeded",
-            "description": _FILLING,
+            "receipt": _RECEIPT,
         }
 
 

@@ -20,7 +20,9 @@ def test_a_server_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) 
     async def work() -> None:
         with Socket() as desk:
             nothing = ServeSettings(desk.listening.fileno())
-            with pytest.raises(DemoFailed, match="did not start; its last words:\n  | say what to serve: bank or shop"):
+            with pytest.raises(
+                DemoFailed, match=r"did not start; its last words:\n  \| say what to serve: bank or shop"
+            ):
                 await Server.start(nothing, tmp_path / "log.txt")
 
     _run(work())

@@ -65,6 +65,11 @@ def test_a_parked_order_ends_with_the_truth() -> None:
     assert "409 outcome-unknown" in texts[5]
 
 
+def test_a_story_whose_beginning_was_never_noted_is_not_told() -> None:
+    lane = _crashed()
+    assert story_of_a_crash(replace(lane, notes=lane.notes[1:])) is None
+
+
 def test_without_a_crash_there_is_no_story() -> None:
     notes = [Note(10.0, "Claimed", "op", 1), Note(10.01, "Charging", "op", 1, "1"), Note(10.2, "Recorded", "op")]
     lane = report({"1": paid("1")}, [posting("1", at=10.1)], {State.DONE: 1}, kills=[10.5], notes=notes)

@@ -56,7 +56,7 @@ class Runner:
     def run(self, path: Path) -> int:
         """Run every example of a page, from top to bottom, and return how many there were."""
         document = Sybil([self._regions], filenames=[path.name]).parse(path)
-        document.namespace.update(call=call, ROOT=ROOT)
+        document.namespace.update(__name__="__main__", call=call)
         examples = list(document.examples())
         try:
             for example in examples:

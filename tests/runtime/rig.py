@@ -1,5 +1,6 @@
 """A runtime without a surface: an engine on a faulty memory store, with time that moves only by hand."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -62,24 +63,28 @@ class Rig:
         self.time = Time()
         self.store = FaultyStore(MemoryStore(clock=self.time.monotonic))
         self.events = Events()
-        self.engine = Engine(
-            self.store, self.store, emit=self.events, max_waiters=max_waiters, clock=self.time
-        )
+        self.engine = Engine(self.store, self.store, emit=self.events, max_waiters=max_waiters, clock=self.time)
         self.engine.open(pepper=None, secrets=())
         # The keeper's threads would look when they like; here a test looks when it means to.
         self.engine.keeper._started, self.engine.keeper._tick_seconds = True, 0.0
 
-    def run(self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any) -> Run[fx.Answer]:
+    def run(
+        self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any
+    ) -> Run[fx.Answer]:
         """A request that is about to be answered on a thread."""
         flow = handle(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
         return Run(self.engine, flow, policy, name=NAME, stop=stop or nobody, **how)
 
-    def arun(self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any) -> AsyncRun[fx.Answer]:
+    def arun(
+        self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any
+    ) -> AsyncRun[fx.Answer]:
         """The same for an event loop."""
         flow = handle(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
         return AsyncRun(self.engine, flow, policy, name=NAME, stop=stop or nobody, **how)
 
-    def begin(self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None) -> tuple[Run[fx.Answer], Claim]:
+    def begin(
+        self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None
+    ) -> tuple[Run[fx.Answer], Claim]:
         """A request whose operation runs right now."""
         run = self.run(policy, key, stop=stop)
         step = run.advance()
@@ -140,3 +145,11 @@ def until(condition: Callable[[], object], what: str, *, within: timedelta = tim
     while not condition():
         assert time.monotonic() < give_up_at, f"still not so after {within}: {what}"
         time.sleep(0.005)
+
+
+async def auntil(condition: Callable[[], object], what: str, *, within: timedelta = timedelta(seconds=20)) -> None:
+    """Look until something is so, and let the loop go on."""
+    give_up_at = time.monotonic() + within.total_seconds()
+    while not condition():  # noqa: ASYNC110 - what is waited for may happen on a thread
+        assert time.monotonic() < give_up_at, f"still not so after {within}: {what}"
+        await asyncio.sleep(0.001)

@@ -14,7 +14,7 @@ from retrysafe.protocol.flows import handle
 from retrysafe.protocol.verdicts import Claimed, Expired, Finished, InFlight, Mismatch, Parked
 from retrysafe.runtime.drive import adrive, drive
 from tests.protocol.samples import ASK, CHECKPOINT, DONE, OUTCOME, claim
-from tests.runtime.rig import CREATED, ONCE, raised, returned
+from tests.runtime.rig import CREATED, ONCE, auntil, raised, returned
 
 RETURNED = returned()
 DOWN = StoreUnavailable("down")
@@ -141,8 +141,7 @@ def test_cancelling_closes_the_flow_and_performs_nothing_more() -> None:
 
     async def cancelled() -> None:
         task = asyncio.create_task(adrive(flow, perform))
-        while not asked:
-            await asyncio.sleep(0)
+        await auntil(lambda: asked, "it is suspended in the effect")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -118,7 +118,7 @@ def test_no_client_is_told_to_come_back_at_once_or_after_the_lease(rig: Rig) -> 
     rig.begin()
     assert retry_after(rig) == 1
     for number in range(30):
-        take(rig, f"slow {number}", 14.0)
+        take(rig, f"slow {number}", 60.0)
     _, claim = rig.begin(ONCE, "now")
     rig.time.advance(10)
     met = rig.checkpoint("now")

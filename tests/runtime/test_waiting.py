@@ -13,7 +13,7 @@ from retrysafe.protocol.model import Checkpoint
 from retrysafe.runtime.clock import SystemClock
 from retrysafe.runtime.waiting import Waiters
 from retrysafe.testing.faults import fail
-from tests.runtime.rig import CREATED, ONCE, Rig, nobody, returned, until
+from tests.runtime.rig import CREATED, ONCE, Rig, auntil, nobody, returned, until
 
 LONG = 60.0
 
@@ -54,8 +54,7 @@ def test_an_attempt_of_this_process_wakes_its_waiting_tasks(rig: Rig) -> None:
 
     async def wait() -> list[bool]:
         tasks = [asyncio.create_task(some.await_(rig.store, seen, LONG)) for _ in range(3)]
-        while some._count < 3:
-            await asyncio.sleep(0)
+        await auntil(waiting(some, 3), "all three wait")
         await asyncio.to_thread(some.notify, seen.digest)
         return await asyncio.gather(*tasks)
 
@@ -128,8 +127,7 @@ def test_a_cancelled_wait_frees_its_place(rig: Rig) -> None:
 
     async def cancelled() -> None:
         task = asyncio.create_task(some.await_(rig.store, seen, LONG))
-        while not some._count:
-            await asyncio.sleep(0)
+        await auntil(waiting(some), "somebody waits")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -153,7 +151,7 @@ def test_a_waiter_is_woken_by_the_record_and_replays(rig: Rig) -> None:
 
 def test_a_waiter_claims_a_key_that_was_released_meanwhile(rig: Rig) -> None:
     """C6."""
-    first, claim = rig.begin()
+    _, claim = rig.begin()
     second = rig.run(ONCE, wait_seconds=LONG)
     steps: list[object] = []
     thread = threading.Thread(target=lambda: steps.append(second.advance()))

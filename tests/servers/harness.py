@@ -122,7 +122,7 @@ class Server:
             lines = (self.directory / "events").read_text().splitlines()
         except FileNotFoundError:
             return []
-        return [line for line in lines if f"name={name} " in f"{line} "]
+        return [line for line in lines if f"(name={name!r}" in line]
 
 
 class Pool:

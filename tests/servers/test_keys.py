@@ -132,7 +132,7 @@ def test_a_request_without_a_key_passes_untouched_and_is_counted(case: Case) -> 
         reply = case.send(path, key=None)
         assert (reply.status, reply.replayed) == (201, False)
     assert case.effects == 2
-    assert case.server.events(f"POST {path}") == [f"Unprotected name=POST {path} reason=no key"] * 2
+    assert case.server.events(f"POST {path}") == [f"Unprotected(name='POST {path}', reason='no key')"] * 2
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

@@ -7,15 +7,15 @@ from urllib.parse import quote
 import pytest
 
 from tests.servers.apps import steps as to
-from tests.servers.case import BODY, Case, own_headers
+from tests.servers.case import BODY, Case, only, own_headers
 from tests.servers.gates import Gates
+from tests.servers.harness import Kind
 
 OTHER_REQUESTS = {
     "body": {"body": b'{"amount": 101, "note": "a-stored-payload"}'},
     "no body": {"body": b""},
     "path": {"path": "/once/charges/2"},
     "case of the path": {"path": "/once/Charges"},
-    "escaped slash": {"path": "/once%2Fcharges"},
     "query": {"path": "/once/charges?dry_run=1"},
     "method": {"method": "PUT"},
     "media type": {"kind": "text/plain"},
@@ -31,6 +31,12 @@ def test_a_key_for_another_request_is_refused_and_the_first_stays_replayable(cas
         assert (reply.status, reply.code, reply.header("retry-after")) == (422, "key-reused", None)
     again = case.send()
     assert (again.replayed, again.body, case.effects) == (True, first.body, 1)
+
+
+@only([kind for kind in Kind if kind is not Kind.WSGIREF])
+def test_paths_that_differ_in_an_escape_only_are_two(case: Case) -> None:
+    """F2; wsgiref tells no application how a path was written."""
+    assert [case.send().status, case.send("/once%2Fcharges").status, case.effects] == [201, 422, 1]
 
 
 def test_another_request_is_refused_while_the_first_is_in_flight(case: Case, gates: Gates) -> None:

@@ -1,4 +1,4 @@
-"""Processes that tests start: ``python -m tests.stores.children <what> <file> ...``; each prints what it saw as JSON."""
+"""Processes that tests start: ``python -m tests.stores.children <what> <file> ...``; each prints JSON."""
 
 import asyncio
 import json
@@ -8,17 +8,16 @@ import resource
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from retrysafe.errors import StoreUnavailable
-from retrysafe.protocol.model import Mode
+from retrysafe.protocol.model import Ask, Mode
 from retrysafe.protocol.verdicts import Claimed, Finished, InFlight
 from retrysafe.stores.base import Query
 from retrysafe.stores.sqlite import SQLiteStore
 from retrysafe.stores.sqlite.jobs import ThreadJob
 from retrysafe.testing.asks import an_ask, new_attempt_id
-from tests.stores.sqlite_tools import held_up, recording, trace
+from tests.stores.sqlite_tools import held_up, recording
 
 
 def say(what: object) -> None:
@@ -42,8 +41,8 @@ def race(path: str, keys: str) -> None:
     random.Random(os.getpid()).shuffle(asks)
     met: list[tuple[str, str]] = []
 
-    async def one(key_hint: str, claim: Callable[[], object]) -> None:
-        verdict = await store.arun(claim)  # type: ignore[arg-type]
+    async def one(ask: Ask) -> None:
+        verdict = await store.arun(partial(store.verbs.claim, ask))
         match verdict:
             case Claimed(claim=won):
                 met.append(("won", won.operation_id))
@@ -57,7 +56,7 @@ def race(path: str, keys: str) -> None:
                 raise AssertionError(verdict)
 
     async def everything() -> None:
-        await asyncio.gather(*[one(ask.name, partial(store.verbs.claim, ask)) for ask in asks])
+        await asyncio.gather(*map(one, asks))
         await store.aclose()
 
     wait_for_start()

@@ -52,6 +52,4 @@ def held_up(store: SQLiteStore) -> Iterator[None]:
 
 
 def recording(store: SQLiteStore, claim: Claim, outcome: bytes = b"the outcome") -> Callable[[], Program[Receipt]]:
-    return lambda: store.verbs.record(
-        claim, outcome, retention_seconds=DAY_SECONDS, tombstone_seconds=30 * DAY_SECONDS
-    )
+    return lambda: store.verbs.record(claim, outcome, retention_seconds=DAY_SECONDS, tombstone_seconds=30 * DAY_SECONDS)

@@ -147,19 +147,13 @@ def test_a_file_locked_by_another_process_is_unavailable(tmp_path: Path) -> None
     store.open()
     with child("lock", tmp_path / "store.db") as one:
         assert one.hear() == "ready"
-        with held_up_is_pointless():
-            with pytest.raises(StoreUnavailable, match="locked"):
-                store.run(partial(store.verbs.claim, an_ask()))
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.run(partial(store.verbs.claim, an_ask()))
         assert store.query(lambda: store.verbs.listing(Query())) == []
         one.start()
         assert one.hear() == "let go"
     assert isinstance(store.run(partial(store.verbs.claim, an_ask())), Claimed)
     store.close()
-
-
-@contextmanager
-def held_up_is_pointless() -> Iterator[None]:
-    yield
 
 
 def test_a_write_waits_for_another_process_that_lets_go_in_time(tmp_path: Path) -> None:
@@ -176,7 +170,7 @@ def test_a_write_waits_for_another_process_that_lets_go_in_time(tmp_path: Path) 
     store.close()
 
 
-# Python 3.12 warns about forks of processes with threads; a server that loads the application before it forks does that.
+# Python 3.12 warns about forks of processes with threads. A server that loads the application first does just that.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 class TestFork:
     @pytest.fixture
@@ -204,7 +198,7 @@ class TestFork:
             self._claim_in_child(store, "child again")
 
         children = [self._fork(fork_again)]
-        children += [self._fork(lambda key=key: self._claim_in_child(store, key)) for key in ("a", "b", "c")]  # type: ignore[misc]
+        children += [self._fork(lambda key=key: self._claim_in_child(store, key)) for key in ("a", "b", "c")]
         for child_id in children:
             self._expect_success(child_id)
         assert len(store.query(lambda: store.verbs.listing(Query()))) == 6
@@ -213,9 +207,7 @@ class TestFork:
         """The child would inherit a lock that nobody could give back."""
         children: list[int] = []
         with held_up(store):
-            forking = Thread(
-                target=lambda: children.append(self._fork(lambda: self._claim_in_child(store)))
-            )
+            forking = Thread(target=lambda: children.append(self._fork(lambda: self._claim_in_child(store))))
             forking.start()
         forking.join()
         self._expect_success(children[0])
@@ -249,7 +241,7 @@ class TestFork:
         if child_id == 0:
             try:
                 act()  # type: ignore[operator]
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - whatever it is, the child must not go on as a test
                 os._exit(1)
             os._exit(0)
         return child_id

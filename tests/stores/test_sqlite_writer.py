@@ -60,9 +60,7 @@ def test_what_is_queued_together_is_committed_once(store: SQLiteStore, statement
     assert statements.count("BEGIN IMMEDIATE") == 1
 
 
-def test_a_group_is_bounded(
-    store: SQLiteStore, statements: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_is_bounded(store: SQLiteStore, statements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "LARGEST_GROUP", 10)
     with held_up(store):
         jobs = [ThreadJob(partial(store.verbs.claim, an_ask(f"key-{number}"))) for number in range(35)]
@@ -112,9 +110,7 @@ def test_one_failing_program_does_not_fail_its_neighbours(store: SQLiteStore) ->
 def test_a_program_that_breaks_a_constraint_fails_alone(store: SQLiteStore) -> None:
     short = Identity(b"short", "tests", "alice", "k")
     ask = an_ask()
-    bad = type(ask)(
-        **{name: getattr(ask, name) for name in ask.__slots__ if name != "identity"}, identity=short
-    )
+    bad = type(ask)(**{name: getattr(ask, name) for name in ask.__slots__ if name != "identity"}, identity=short)
     with held_up(store):
         jobs = [ThreadJob(partial(store.verbs.claim, asked)) for asked in (bad, an_ask("good"))]
         for job in jobs:

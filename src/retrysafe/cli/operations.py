@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -55,14 +55,11 @@ def state_word(checkpoint: Checkpoint) -> str:
 
 def listed(store: Store, wanted: Wanted) -> Sequence[Checkpoint]:
     """Read one page, newest first."""
-    query = Query(name=wanted.name, after=wanted.after, limit=wanted.limit, states=wanted.states)
-    if not wanted.abandoned:
-        return store.query(partial(store.verbs.listing, query))
-    if not wanted.states:
-        return store.query(partial(store.verbs.listing, replace(query, abandoned=True)))
-    # Either, which no single query says: read what may be one of both, and choose here.
+    if not (wanted.abandoned and wanted.states):
+        return _page(store, wanted, wanted.states, wanted.after, wanted.limit)
+    # Either of two kinds, which no single query says: read what may be one of both, and choose here.
     found: list[Checkpoint] = []
-    for checkpoint in _all(store, replace(query, states=wanted.states | LEASED, limit=_PAGE)):
+    for checkpoint in _open_or(store, wanted):
         if wanted.covers(checkpoint):
             found.append(checkpoint)
         if len(found) == wanted.limit:
@@ -128,14 +125,22 @@ def document(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _all(store: Store, query: Query) -> Iterator[Checkpoint]:
-    """Read page after page."""
+def _open_or(store: Store, wanted: Wanted) -> Iterator[Checkpoint]:
+    """Read, page after page, what is in one of the states or may be abandoned."""
+    after = wanted.after
     while True:
-        page = store.query(partial(store.verbs.listing, query))
+        page = _page(store, wanted, wanted.states | LEASED, after, _PAGE)
         yield from page
-        if len(page) < query.limit:
+        if len(page) < _PAGE:
             return
-        query = replace(query, after=page[-1].operation_id)
+        after = page[-1].operation_id
+
+
+def _page(
+    store: Store, wanted: Wanted, states: frozenset[State], after: str | None, limit: int
+) -> Sequence[Checkpoint]:
+    query = Query(states=states, abandoned=wanted.abandoned and not states, name=wanted.name, after=after, limit=limit)
+    return store.query(partial(store.verbs.listing, query))
 
 
 def _lines(found: Sequence[Checkpoint]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-_UNITS = ((86_400.0, "d", 2.0), (3_600.0, "h", 1.0), (60.0, "min", 1.0), (1.0, "s", 1.0))
+_UNITS = ((1.0, "s", 60), (60.0, "min", 60), (3_600.0, "h", 48))
+_DAY_SECONDS = 86_400.0
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
@@ -13,12 +14,14 @@ _STEP = 1024
 def duration(seconds: float) -> str:
     """Write a duration with one unit: ``0.8 ms``, ``14 s``, ``3 min``, ``36 h``, ``30 d``; the sign is dropped."""
     seconds = abs(seconds)
-    for unit_seconds, name, least in _UNITS:
+    if round(seconds) < 1:
+        milliseconds = seconds * 1000
+        return f"{milliseconds:.0f} ms" if milliseconds >= 10 or not milliseconds else f"{milliseconds:.2g} ms"
+    for unit_seconds, name, too_many in _UNITS:
         # Rounded first, so that 59.7 s is a minute and never "60 s".
-        if round(seconds) >= unit_seconds * least:
-            return f"{round(seconds / unit_seconds)} {name}"
-    milliseconds = seconds * 1000
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 or not milliseconds else f"{milliseconds:.2g} ms"
+        if (number := round(seconds / unit_seconds)) < too_many:
+            return f"{number} {name}"
+    return f"{round(seconds / _DAY_SECONDS)} d"
 
 
 def size(octets: int) -> str:

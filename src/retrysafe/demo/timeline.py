@@ -15,6 +15,9 @@ from retrysafe.demo.report import LaneReport
 # An attempt that was killed before its first renewal has exactly the lease that its claim began.
 _RENEWED_AFTER_SECONDS = LEASE_SECONDS / 3
 
+_RECORDED = "the outcome is recorded in the checkpoint"
+_PARKED = "parked: nobody knows whether the charge happened, so nobody guesses"
+
 
 class Moment(NamedTuple):
     """One line of a story; ``at`` in seconds since the order's first claim."""
@@ -34,7 +37,8 @@ class Story(NamedTuple):
 def story_of_a_crash(report: LaneReport) -> Story | None:
     """Tell of an order whose server died around its charge, and what became of it; None when there is none to tell.
 
-    Of several the simplest is told: taken up by the recovery scan if there is one, few moments, first in number.
+    Of several the simplest is told: complete, taken up by the recovery scan if there is one, few moments, first in
+    number.
     """
     order_of = {note.operation: note.order for note in report.notes if note.order}
     notes_of: dict[str, list[Note]] = {operation: [] for operation in order_of}
@@ -45,9 +49,11 @@ def story_of_a_crash(report: LaneReport) -> Story | None:
     return min((story for story in stories if story is not None), key=_complexity, default=None)
 
 
-def _complexity(story: Story) -> tuple[bool, int, str]:
-    scanned = any("scan" in moment.text for moment in story.moments)
-    return (not scanned, len(story.moments), story.order)
+def _complexity(story: Story) -> tuple[bool, bool, int, str]:
+    texts = [moment.text for moment in story.moments]
+    # A kill between the record and its note leaves a hole here, too.
+    ended = any(text.startswith((_RECORDED, _PARKED)) for text in texts)
+    return (not ended, not any("scan" in text for text in texts), len(texts), story.order)
 
 
 def _story(report: LaneReport, order: str, notes: Sequence[Note]) -> Story | None:
@@ -56,7 +62,9 @@ def _story(report: LaneReport, order: str, notes: Sequence[Note]) -> Story | Non
     turns = [*claimed, *parked[:1]]
     postings = [posting for posting in report.postings if posting.order == order]
     told = report.tally.told.get(order)
-    if len(turns) <= 1 or told is None or not postings or postings[0].at > turns[1]:
+    # A kill between a claim and its note leaves a hole where the story should begin.
+    whole = any(note.what == "Claimed" and note.attempt == 1 for note in notes)
+    if not whole or len(turns) <= 1 or told is None or not postings or postings[0].at > turns[1]:
         return None
     crashes = list(_crashes(turns, report.kills))
     told_by = chain(_of_the_kills(crashes), _of_the_bank(postings, crashes), _of_the_guard(notes))
@@ -103,10 +111,10 @@ def _of_the_guard(notes: Sequence[Note]) -> Iterator[Moment]:
                 who = "the recovery scan takes it over" if note.attempt in scanned else "a request claims it"
                 yield Moment(note.at, f"attempt {note.attempt}: {who}")
             case "Recorded":
-                yield Moment(note.at, "the outcome is recorded in the checkpoint")
+                yield Moment(note.at, _RECORDED)
             case "Parked" if not parked:
                 parked = True
-                yield Moment(note.at, "parked: nobody knows whether the charge happened, so nobody guesses")
+                yield Moment(note.at, _PARKED)
             case _:
                 pass
 

@@ -58,13 +58,13 @@ def _again(report: LaneReport) -> str:
     if not times:
         return head
     why = _paragraph(
-        f"{times} times the bank was asked again for a charge that it had already made, because a kill came after the "
+        f"{_times(times)} the bank was asked again for a charge that it had made, because a kill came after the "
         "call and before the checkpoint had the outcome. No server that starts afterwards can know whether the money "
         "moved. So it asks with the same key, made from the operation id, and the bank answers with the charge it has."
     )
     otherwise = _paragraph(
-        f"That part is the bank's. At one that ignores keys those {times} would be {times} charges too many. There "
-        'mode "once" is the honest declaration: what a kill interrupts is parked for a person, never guessed.'
+        f"That part is the bank's. At one that ignores keys, each of these calls ({times}) would be a charge too many. "
+        'There mode "once" is the honest declaration: what a kill interrupts is parked for a person, never guessed.'
     )
     return f"{head}\n{why}\n{otherwise}"
 
@@ -76,19 +76,23 @@ def _once(report: LaneReport) -> str:
         return head
     charged = parked - report.never_charged
     why = _paragraph(
-        f"{parked} operations were interrupted by a kill. Whether the bank had charged them is not to be known "
-        "from here, so retrysafe does not guess: they are parked, and their customers were told 409 outcome-unknown."
+        "A kill interrupted what is parked now. Whether the bank had charged it is not to be known from here, so "
+        "retrysafe does not guess: it parks the operation and tells the customer 409 outcome-unknown."
     )
     otherwise = _paragraph(
-        f"The bank's own book, which the shop cannot see, says that {charged} of them were charged and "
-        f"{report.never_charged} were not. Running all of them again would have charged {charged} orders twice; "
-        f"calling all of them failed would have been wrong {charged} times. A person, or a probe, settles them."
+        f"The bank's own book, which the shop cannot see, says: {charged} of the {parked} were charged, "
+        f"{report.never_charged} not. Running all of them again would have charged {charged} twice; calling all "
+        f"of them failed would have been wrong {_times(charged).lower()}. A person, or a probe, settles them."
     )
     return f"{head}\n{why}\n{otherwise}"
 
 
+def _times(count: int) -> str:
+    return "Once" if count == 1 else f"{count} times"
+
+
 def _paragraph(text: str) -> str:
-    return fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return fill(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def story_text(story: Story) -> str:

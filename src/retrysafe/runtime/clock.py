@@ -5,8 +5,8 @@ Instants that decide anything are the store's (C2). What is measured here is how
 
 from __future__ import annotations
 
+import os
 import time
-from random import getrandbits
 from typing import Protocol
 
 _VARIANT = 0b10 << 62
@@ -33,8 +33,10 @@ def uuid7() -> str:
 
     The standard library has it from Python 3.14 on.
     """
-    # Unique is all it has to be: the random module is seeded by the system, and anew in a forked child.
-    high, low = getrandbits(12), getrandbits(62)
+    # From the system, at half a microsecond: an application that seeds the random module in each worker would make
+    # attempts alike, and an attempt is recognised by its id (D4).
+    bits = int.from_bytes(os.urandom(10), "big")
+    high, low = bits & 0xFFF, bits >> 18
     milliseconds = time.time_ns() // 1_000_000
     head = f"{milliseconds:012x}7{high:03x}"
     tail = f"{low | _VARIANT:016x}"

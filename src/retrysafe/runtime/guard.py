@@ -5,31 +5,27 @@ It holds no protocol.
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.http.key import KeyRules
 from retrysafe.http.profiles import IETF, Profile
 from retrysafe.protocol.fingerprint import Secret
 from retrysafe.protocol.policy import Policy
-from retrysafe.runtime.engine import Engine
+from retrysafe.runtime.engines import Engines
 from retrysafe.runtime.events import Event, EventSink, LoggingSink
-from retrysafe.runtime.recovery import Scanner
+from retrysafe.runtime.routes import Guarded, Routes
 from retrysafe.runtime.runs import AuthorizeReplay, Hooks, RebuildResponse
 from retrysafe.stores.urls import open_store
 
 if TYPE_CHECKING:
     from retrysafe.http.request import HttpRequest
+    from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.recovery import Rerun
-    from retrysafe.stores.base import AsyncStore, Store
+    from retrysafe.stores.base import Store
 
 
 class Shared(Enum):
@@ -53,34 +49,11 @@ Principal = Callable[["HttpRequest"], "str | Awaitable[str | None] | None"]
 RestorePrincipal = Callable[[Any, str], "Awaitable[None] | None"]
 """Puts the stored principal id back into a surface's own request (ASGI scope, WSGI environ) for a re-run (R13)."""
 
-_ROUTE = re.compile(r"(?P<methods>[A-Z*]+(?:,[A-Z]+)*) (?P<path>/\S*)")
 _PRINCIPAL_FIX = (
     "principal is not set: a key is only unique per caller, so say who calls. Fix:\n"
     "       RetrySafe(..., principal=lambda request: request.native['user'].id)   # after authentication\n"
     "       RetrySafe(..., principal=SHARED)                                      # one trusted caller only"
 )
-
-
-class Guarded(NamedTuple):
-    """An operation as a request meets it."""
-
-    name: str
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Which requests belong to an operation, and how it is guarded."""
-
-    name: str
-    methods: frozenset[str]
-    pattern: re.Pattern[str]
-    policy: Policy | None
-    """None exempts the requests."""
-
-    def covers(self, method: str, path: str) -> bool:
-        """Tell whether a request belongs to this operation."""
-        return (method in self.methods or "*" in self.methods) and self.pattern.fullmatch(path) is not None
 
 
 class RetrySafe:
@@ -89,7 +62,7 @@ class RetrySafe:
     Attributes:
         keys: which headers carry a key and what a key looks like.
         profile: how refusals look on the wire.
-        methods: HTTP methods that are guarded when a request has a key.
+        default_policy: how operations are guarded that are not declared with :meth:`protect`.
     """
 
     def __init__(  # noqa: PLR0913 - the whole configuration of an application, each with a default
@@ -139,31 +112,32 @@ class RetrySafe:
         problems: list[str] = []
         if principal is None:
             problems.append(_PRINCIPAL_FIX)
-        self._store = _collect(problems, lambda: open_store(store) if isinstance(store, str) else store)
-        self._secrets = _collect(problems, lambda: tuple(Secret.of(secret) for secret in fingerprint_secrets)) or ()
+        place = _collect(problems, lambda: open_store(store) if isinstance(store, str) else store)
+        secrets = _collect(problems, lambda: tuple(Secret.of(secret) for secret in fingerprint_secrets)) or ()
         if scan is not None and scan <= timedelta(0):
             problems.append(f"scan is {scan}: choose a positive duration, or None to leave recovery to other processes")
         if problems:
             raise ConfigurationError(problems)
         self.keys = keys or KeyRules()
         self.profile = profile
-        self.methods = frozenset(method.upper() for method in methods)
         self.namespace = namespace
         self.principal = cast("Principal | Shared", principal)
         self.restore_principal = restore_principal
         self.hooks = Hooks(authorize_replay=authorize_replay, rebuild=rebuild)
         self.drain_seconds = drain.total_seconds()
-        self.default_policy = policy or Policy()
         self.scan_seconds = None if scan is None else scan.total_seconds()
-        self._pepper = pepper
+        self.default_policy = policy or Policy()
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
-        self._max_waiters = max_waiters
-        self._routes: list[Route] = []
-        self._policies: dict[str, Policy] = {}
-        self._reruns: list[Rerun] = []
-        self._lock = threading.Lock()
-        self._engine: Engine | None = None
-        self._scanner: Scanner | None = None
+        self._routes = Routes(self.default_policy, methods)
+        self._engines = Engines(
+            place,
+            pepper=pepper,
+            secrets=secrets,
+            emit=self.emit,
+            policy_of=self.policy_of,
+            scan_seconds=self.scan_seconds,
+            max_waiters=max_waiters,
+        )
 
     # Declaring operations.
 
@@ -179,36 +153,24 @@ class RetrySafe:
         Raises:
             ConfigurationError: every problem is listed with its fix.
         """
-        problems = [problem for route in routes for problem in _route_problems(route)]
-        if not routes:
-            problems.append("protect() needs at least one route such as 'POST /charges'")
-        base = changes.pop("policy", self.default_policy)
-        problems.extend(_unknown_fields(changes))
-        if problems:
-            raise ConfigurationError(problems)
-        policy = replace(base, **changes)
-        label = name or routes[0]
-        self._policies[label] = policy
-        self._routes.extend(_route(route, label, policy) for route in routes)
+        self._routes.protect(routes, name, changes)
 
     def exempt(self, *routes: str) -> None:
         """Leave some routes alone, whatever headers their requests have; same syntax as :meth:`protect`."""
-        if problems := [problem for route in routes for problem in _route_problems(route)]:
-            raise ConfigurationError(problems)
-        self._routes.extend(_route(route, route, None) for route in routes)
+        self._routes.exempt(routes)
 
     def route(self, method: str, path: str) -> Guarded | None:
         """Return the operation a request belongs to, or None when it is none of ours."""
-        for route in self._routes:
-            if route.covers(method, path):
-                return None if route.policy is None else Guarded(route.name, route.policy)
-        if method not in self.methods:
-            return None
-        return Guarded(f"{method} {path}", self.default_policy)
+        return self._routes.find(method, path)
 
     def policy_of(self, name: str) -> Policy:
         """Return the policy of an operation by the name its checkpoints carry."""
-        return self._policies.get(name, self.default_policy)
+        return self._routes.policy_of(name)
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """The declared operations and their policies, by name."""
+        return self._routes.policies
 
     # Running.
 
@@ -219,19 +181,11 @@ class RetrySafe:
             ConfigurationError: the configured pepper is not the store's.
             StoreError: the store cannot be used now; calling again tries again.
         """
-        engine = self.local_engine()
-        if not engine.opened:
-            engine.open(pepper=self._pepper, secrets=self._secrets)
-            self._start_scanner(engine)
-        return engine
+        return self._engines.opened()
 
     async def aengine(self) -> Engine:
         """Return this process's engine like :meth:`engine`, without blocking the loop."""
-        engine = self.local_engine()
-        if not engine.opened:
-            await engine.aopen(pepper=self._pepper, secrets=self._secrets)
-            self._start_scanner(engine)
-        return engine
+        return await self._engines.aopened()
 
     def emit(self, event: Event) -> None:
         """Give an event to every sink."""
@@ -240,35 +194,15 @@ class RetrySafe:
 
     def add_rerun(self, rerun: Rerun) -> None:
         """Register how a surface runs an abandoned ``again`` operation again (R13)."""
-        self._reruns.append(rerun)
+        self._engines.reruns.append(rerun)
 
     def close(self) -> None:
         """Stop threads and close the store; the guard may be used again afterwards."""
-        with self._lock:
-            engine, scanner = self._engine, self._scanner
-            self._engine = self._scanner = None
-        if scanner is not None:
-            scanner.close()
-        if engine is not None and engine.pid == os.getpid():
-            engine.close()
+        self._engines.close()
 
     def local_engine(self) -> Engine:
         """Return this process's engine as it is; it may not be connected yet."""
-        engine = self._engine
-        if engine is not None and engine.pid == os.getpid():
-            return engine
-        with self._lock:
-            if self._engine is None or self._engine.pid != os.getpid():
-                store = cast("Store", self._store)
-                self._engine = Engine(store, cast("AsyncStore", store), emit=self.emit, max_waiters=self._max_waiters)
-                self._scanner = None
-            return self._engine
-
-    def _start_scanner(self, engine: Engine) -> None:
-        with self._lock:
-            if self._scanner is None and self.scan_seconds is not None:
-                self._scanner = Scanner(engine, self.policy_of, self._reruns, interval_seconds=self.scan_seconds)
-                self._scanner.start()
+        return self._engines.local()
 
 
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever ``make`` returns
@@ -278,29 +212,3 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:  # noqa: ANN4
     except ConfigurationError as error:
         problems.extend(error.problems)
         return None
-
-
-def _route_problems(route: str) -> list[str]:
-    if _ROUTE.fullmatch(route) is None:
-        return [f"route {route!r} is not understood: write 'POST /path', 'PUT,PATCH /path/{{id}}' or '* /path/*'"]
-    return []
-
-
-def _route(route: str, name: str, policy: Policy | None) -> Route:
-    found = cast("re.Match[str]", _ROUTE.fullmatch(route))
-    path = found["path"]
-    rest = path.endswith("*")
-    parts = re.split(r"\{[^{}/]*\}", path.removesuffix("*"))
-    pattern = "[^/]+".join(re.escape(part) for part in parts) + (".*" if rest else "")
-    return Route(name, frozenset(found["methods"].split(",")), re.compile(pattern), policy)
-
-
-def _unknown_fields(changes: dict[str, Any]) -> list[str]:
-    known = [field.name for field in fields(Policy)]
-    problems: list[str] = []
-    for name in changes:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"
-            problems.append(f"a policy has no field {name!r}: {hint}")
-    return problems

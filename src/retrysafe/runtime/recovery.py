@@ -35,6 +35,9 @@ or not able.
 """
 
 _AT_ONCE = 100
+# What waits for its client must not hide what is behind it; so many of those are looked past, not more, because each
+# is read with its request.
+_LOOKED_PAST = 1_000
 _JITTER = 0.2
 _BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 300.0
@@ -64,6 +67,7 @@ class Scanner:
         self._reruns = reruns
         self._interval_seconds = interval_seconds
         self._retention = Retention(engine)
+        self._left_alone = 0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="retrysafe-scan", daemon=True)
 
@@ -92,27 +96,34 @@ class Scanner:
             StoreError: the store cannot be read.
         """
         engine = self._engine
-        found = engine.sync.query(partial(engine.sync.verbs.abandoned, _AT_ONCE))
+        limit = _AT_ONCE + min(self._left_alone, _LOOKED_PAST)
+        found = engine.sync.query(partial(engine.sync.verbs.abandoned, limit))
+        self._left_alone = 0
         for seen in found:
             if self._closed.is_set():
                 break
             try:
-                self._settle(seen, self._policy_of(seen.name))
-            except RetrySafeError as error:
-                engine.failed(seen.name, "recover", StoreError(str(error)))
+                taken = self._settle(seen, self._policy_of(seen.name))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation only
+                taken = False
+                reason = str(error) if isinstance(error, RetrySafeError) else type(error).__name__
+                engine.failed(seen.name, "recover", StoreError(reason))
+            self._left_alone += not taken
         return len(found)
 
-    def _settle(self, seen: Checkpoint, policy: Policy) -> None:
+    def _settle(self, seen: Checkpoint, policy: Policy) -> bool:
+        """Park an operation or have it run again; False when it is left alone."""
         flow = recover(seen, policy, uuid7(), backoff_seconds(seen.deaths + 1))
         match judge_abandoned(seen, policy.attempts):
             case Park():
                 Run(self._engine, flow, policy, name=seen.name, stop=_nobody_to_stop).advance()
+                return True
             case _:
                 match seen.mode:
                     case Mode.ONCE:
-                        pass
+                        return False
                     case Mode.AGAIN:
-                        any(rerun(seen, policy, flow) for rerun in self._reruns)
+                        return any(rerun(seen, policy, flow) for rerun in self._reruns)
                     case _:
                         assert_never(seen.mode)
 

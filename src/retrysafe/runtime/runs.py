@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, assert_never
 
 from retrysafe.errors import StoreError
 from retrysafe.protocol import effects as fx
+from retrysafe.protocol import model
 from retrysafe.runtime import events
 from retrysafe.runtime.drive import adrive, drive
 
@@ -103,8 +104,13 @@ class _Run(Generic[A]):
     _operation_id = ""
 
     def _remember(self, step: fx.Execute | fx.Forward | A) -> fx.Execute | fx.Forward | A:
-        if isinstance(step, fx.Execute) and step.claim is not None:
-            self._operation_id = step.claim.operation_id
+        match step:
+            case fx.Execute(None):
+                self._engine.emit(events.Unprotected(self._name, "store unavailable"))
+            case fx.Execute(model.Claim() as claim):
+                self._operation_id = claim.operation_id
+            case _:
+                pass
         return step
 
 

@@ -10,9 +10,9 @@ from threading import Lock
 class HostClock:
     """Wall clock plus an offset that grows by as much as the wall clock ever stepped back.
 
-    So a backward step neither moves the store's clock back, which would make leases that are over run again, nor freezes it until
-    the wall clock has caught up, which would keep leases running for an hour after a step of an hour. A forward step can't be told
-    from time that passed, and counts as such.
+    So a backward step neither moves the store's clock back, which would make leases that are over run again, nor
+    freezes it until the wall clock has caught up, which would keep leases running for an hour after a step of an hour.
+    A forward step can't be told from time that passed, and counts as such.
 
     Every method may be called from any thread.
     """

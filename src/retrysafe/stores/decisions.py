@@ -1,6 +1,7 @@
 """What a store decides besides a claim's verdict, as pure functions, so that all stores decide alike.
 
-A store reads the checkpoint inside its own atomic operation, asks here, and carries the answer out under the fence that it read.
+A store reads the checkpoint inside its own atomic operation, asks here, and carries the answer out under the fence that
+it read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from retrysafe.protocol.verdicts import Claimed, Park, Parked, Take, judge_aband
 def receipt(met: Checkpoint | None, claim: Claim, target: State) -> Receipt:
     """Tell a write that changed nothing whether it had been made before, or is refused.
 
-    A write is repeated when its first answer was lost; then the checkpoint is where the write wanted it, under the same fence (D4).
+    A write is repeated when its first answer was lost; then the checkpoint is where the write wanted it, under the same
+    fence (D4).
 
     Args:
         met: the checkpoint that did not accept the write, None when there is none.
@@ -31,7 +33,8 @@ def receipt(met: Checkpoint | None, claim: Claim, target: State) -> Receipt:
 def holds(met: Checkpoint, claim: Claim) -> bool:
     """Tell whether the claim is the checkpoint's latest (C4).
 
-    The operation is compared as well: a key that is used again after its tombstone names a new operation, whose fences start anew.
+    The operation is compared as well: a key that is used again after its tombstone names a new operation, whose fences
+    start anew.
     """
     return met.fence == claim.fence and met.operation_id == claim.operation_id
 
@@ -44,13 +47,14 @@ def judge_reclaim(
     Args:
         met: the checkpoint, read inside the store's atomic operation.
         seen: the checkpoint as the scan saw it.
-        attempt_id: UUIDv7 of the new attempt. The one who parks leaves it in the checkpoint, too, so that a repetition is known (D4).
+        attempt_id: UUIDv7 of the new attempt. Whoever parks leaves it in the checkpoint, too, so that a repetition is
+            known (D4).
         attempts: how many attempts may die before the operation is parked.
         lease_seconds: lease of the new claim.
 
     Returns:
-        ``Take`` or ``Park`` to carry out; ``Claimed`` or ``Parked`` when this very call did it before; None when somebody else was
-        faster, or the operation is not abandoned any more.
+        ``Take`` or ``Park`` to carry out; ``Claimed`` or ``Parked`` when this very call did it before; None when
+        somebody else was faster, or the operation is not abandoned any more.
     """
     if met is None or met.operation_id != seen.operation_id:
         return None

@@ -1,8 +1,8 @@
 """Verbs as programs, so that SQL, parameters and decoding exist once for sync and async.
 
-A program is a generator: it yields statements, gets an answer to each, and returns a decoded reply. A driver runs it inside one
-transaction of its database. Programs are restartable: whoever runs one holds a factory for it and may start it again after a
-serialization failure or a commit of unknown result.
+A program is a generator: it yields statements, gets an answer to each, and returns a decoded reply. A driver runs it
+inside one transaction of its database. Programs are restartable: whoever runs one holds a factory for it and may start
+it again after a serialization failure or a commit of unknown result.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Answer(NamedTuple):
 
     Attributes:
         rows: what it selected or returned.
-        changed: how many rows a write without ``RETURNING`` inserted, updated or deleted; 0 for anything else. A fenced write is
-            accepted or refused by this number alone, which spares reading rows back.
+        changed: how many rows a write without ``RETURNING`` inserted, updated or deleted; 0 for anything else. A fenced
+            write is accepted or refused by this number alone, which spares reading rows back.
     """
 
     rows: Rows = ()

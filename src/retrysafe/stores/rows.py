@@ -19,6 +19,7 @@ LISTED = tuple("NULL" if column in {"outcome", "request"} else column for column
 PURGEABLE = tuple(state for state in State if state not in LEASED and state is not State.PARKED)
 """States of a checkpoint that may be deleted when its tombstone is over (S10)."""
 
+_MODE, _STATE = COLUMNS.index("mode"), COLUMNS.index("state")
 _MODES = {mode.value: mode for mode in Mode}
 _STATES = {state.value: state for state in State}
 
@@ -29,18 +30,20 @@ def checkpoint(row: Sequence[Any], now: float) -> Checkpoint:
     Raises:
         RecordUnreadable: the row has a mode or a state that this code does not know; a newer version wrote it (S11).
     """
+    values: list[Any] = [*row, now]
     try:
-        return Checkpoint(*(*row[:3], _MODES[row[3]], _STATES[row[4]], *row[5:], now))
+        values[_MODE] = _MODES[row[_MODE]]
+        values[_STATE] = _STATES[row[_STATE]]
     except KeyError as unknown:
-        message = f"the checkpoint of operation {row[1]} has the unknown mode or state {unknown}"
-        raise RecordUnreadable(message) from None
+        raise RecordUnreadable(f"operation {row[1]} has the unknown mode or state {unknown}") from None
+    return Checkpoint(*values)
 
 
 def one_of(states: Iterable[State]) -> str:
-    """Write a condition that holds in any of the states, in the enum's order: ``(state = 'running' OR state = 'done')``.
+    """Write a condition that holds in any of the states, in the enum's order: ``(state = 'done' OR state = 'undone')``.
 
-    Not ``IN``: from three values up SQLite builds a table for that each time it is evaluated, in a ``CHECK`` and a partial
-    index too, which cost two fifths of a claim and its record.
+    Not ``IN``: from three values up SQLite builds a table for that each time it is evaluated, in a ``CHECK`` and a
+    partial index too, which cost two fifths of a claim and its record.
     """
     wanted = set(states)
     return "(" + " OR ".join(f"state = '{state}'" for state in State if state in wanted) + ")"

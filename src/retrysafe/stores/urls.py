@@ -34,8 +34,8 @@ def open_store(url: str) -> AnyStore:
     """Make the store that a URL names. Nothing is connected yet: that is :meth:`~retrysafe.stores.base.Store.open`.
 
     Args:
-        url: such as ``memory://`` or ``sqlite:////var/lib/shop/retrysafe.db?busy_timeout=2s``. It may hold a password, so
-            no message repeats it.
+        url: such as ``memory://`` or ``sqlite:////var/lib/shop/retrysafe.db?busy_timeout=2s``. It may hold a password,
+            so no message repeats it.
 
     Raises:
         ConfigurationError: nobody knows the scheme, or the rest of the URL is wrong; every problem is listed.

@@ -50,7 +50,7 @@ def intent(text: str) -> Fingerprint:
     )
 
 
-def an_ask(
+def an_ask(  # noqa: PLR0913 - what an ask has, each with a default
     key: str = "key-of-a-test",
     *,
     body: str = "charge 10",

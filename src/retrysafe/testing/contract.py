@@ -7,8 +7,8 @@
         def store(self, clock: ManualClock) -> MyStore:
             return MyStore(clock=clock)
 
-It needs pytest. Each test's name is the promise, and its docstring names the rule. A store with one face, sync or async, is
-checked through that one.
+It needs pytest. Each test's name is the promise, and its docstring names the rule. A store with one face, sync or
+async, is checked through that one.
 """
 
 from __future__ import annotations

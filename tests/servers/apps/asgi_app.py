@@ -56,6 +56,9 @@ async def _do(step: Step, scope: Scope, body: bytes, receive: Receive, send: Sen
             pairs = [*_bytes(headers), (b"content-length", str(len(content)).encode())]
             await send({"type": "http.response.start", "status": status, "headers": pairs})
             await send({"type": "http.response.body", "body": content})
+        case ["bodyless", status]:
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
         case ["start", status, headers]:
             await send({"type": "http.response.start", "status": status, "headers": _bytes(headers)})
         case ["start-with-trailers", status, headers]:

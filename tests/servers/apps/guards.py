@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,9 +42,8 @@ def _rebuild(request: HttpRequest, checkpoint: Checkpoint) -> Response | None:
 
 def _note(event: Event) -> None:
     """Write an event where the tests can read it."""
-    facts = " ".join(f"{field.name}={getattr(event, field.name)}" for field in fields(event))
     with _lock, (DIRECTORY / "events").open("a") as log:
-        log.write(f"{type(event).__name__} {facts}\n")
+        log.write(f"{event!r}\n")
 
 
 _guard = partial(RetrySafe, principal=_principal, sinks=[_note], drain=timedelta(seconds=1))

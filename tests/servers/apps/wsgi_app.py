@@ -75,6 +75,9 @@ def scripted(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
                 content = text.encode("latin-1")
                 start_response(_line(status), [*_pairs(headers), ("Content-Length", str(len(content)))])
                 return Parts([content] if content else [], steps)
+            case ["bodyless", status]:
+                start_response(_line(status), [])
+                return Streamed(steps)
             case ["start", status, headers]:
                 start_response(_line(status), _pairs(headers))
                 return Streamed(steps)
@@ -102,7 +105,8 @@ def _work(step: Step) -> None:
 
 
 def _line(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}"
+    known = status in HTTPStatus.__members__.values()
+    return f"{status} {HTTPStatus(status).phrase if known else 'Special'}"
 
 
 def _pairs(headers: list[list[str]]) -> Headers:

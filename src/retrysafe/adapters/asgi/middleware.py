@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from retrysafe.protocol.effects import Flow
     from retrysafe.protocol.model import Checkpoint, Claim
     from retrysafe.protocol.policy import Policy
-    from retrysafe.runtime.guard import Guarded, RetrySafe
+    from retrysafe.runtime.guard import RetrySafe
+    from retrysafe.runtime.routes import Guarded
 
 # After a drain, operations are cancelled; this long they may take to notice.
 _STOP_SECONDS = 5.0

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from retrysafe.protocol.effects import Flow
     from retrysafe.protocol.model import Checkpoint, Claim
     from retrysafe.protocol.policy import Policy
-    from retrysafe.runtime.guard import Guarded, RetrySafe
+    from retrysafe.runtime.guard import RetrySafe
+    from retrysafe.runtime.routes import Guarded
 
 _RERUNS_AT_ONCE = 4
 

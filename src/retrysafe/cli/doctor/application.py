@@ -16,7 +16,6 @@ from urllib.parse import quote
 from retrysafe.cli.complaints import Complaint, Misuse
 from retrysafe.cli.doctor.findings import Finding, Level
 from retrysafe.protocol.model import Mode
-from retrysafe.protocol.policy import Policy
 from retrysafe.runtime.guard import SHARED, RetrySafe
 from retrysafe.stores.base import Durability
 from retrysafe.stores.urls import unknown
@@ -148,7 +147,7 @@ def _guard_checks(guard: RetrySafe) -> Iterator[Finding]:
     if guard.local_engine().sync.traits.name == "memory":
         text = "in memory: nothing survives a restart, and each worker process has its own"
         yield Finding(Level.WARN, "durability", text, "RetrySafe('sqlite:///checkpoints.db', ...)")
-    policies = _policies(guard)
+    policies = {"every other operation": guard.default_policy, **guard.policies}
     yield _reruns(guard, [name for name, policy in policies.items() if policy.mode is Mode.AGAIN])
     if any(policy.require_key for policy in policies.values()):
         yield Finding(Level.OK, "keys", "at least one operation requires a key")
@@ -165,11 +164,6 @@ def _reruns(guard: RetrySafe, again: Sequence[str]) -> Finding:
         return Finding(Level.OK, "re-runs", f"{len(again)} of the declared operations run again after a crash")
     text = f"{', '.join(again)}: without restore_principal only the retrying client runs them again (R13)"
     return Finding(Level.WARN, "re-runs", text, "RetrySafe(..., restore_principal=<puts the stored principal id back>)")
-
-
-def _policies(guard: RetrySafe) -> dict[str, Policy]:
-    declared: Mapping[str, Policy] = guard._policies  # noqa: SLF001 - the guard lists its operations nowhere else
-    return {"every other operation": guard.default_policy, **declared}
 
 
 def _route_security(app: Any) -> Iterator[Finding]:  # noqa: ANN401 - whatever an application is

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from retrysafe.stores.sqlite.driver import SQLiteStore
 from retrysafe.stores.sqlite.location import from_url
-from retrysafe.stores.sqlite.migrate import Migration, migrate, migrations, migrations_sql, pending
+from retrysafe.stores.sqlite.schema import Migration, migrate, migrations, migrations_sql, pending
 
 __all__ = ["Migration", "SQLiteStore", "from_url", "migrate", "migrations", "migrations_sql", "pending"]

@@ -22,7 +22,7 @@ class Settings:
 
     Attributes:
         path: the file.
-        synchronous: ``full`` survives power loss; after it ``normal`` may have lost the latest writes, never half of one.
+        synchronous: ``full`` survives power loss; ``normal`` may lose the latest writes to it, never half of one.
         busy_seconds: how long to wait for a lock of another process.
         migrate: whether this process may create and change tables.
     """
@@ -102,7 +102,7 @@ def _use_wal(connection: sqlite3.Connection, busy_seconds: float) -> None:
 def whereabouts(path: str) -> tuple[int, int] | None:
     """Tell which file a path names right now, by device and inode; None when there is none."""
     try:
-        status = os.stat(path)
+        status = os.stat(path)  # noqa: PTH116 - for each query, and five times as fast as the method
     except OSError:
         return None
     return status.st_dev, status.st_ino

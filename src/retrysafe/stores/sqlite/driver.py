@@ -1,4 +1,4 @@
-"""The SQLite store: verbs run by a writer thread and by readers, for threads and event loops alike, and across forks."""
+"""The SQLite store: a writer thread and readers, for threads and event loops alike, and across forks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, Literal, TypeVar, cast
 
-from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits
+from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
 from retrysafe.stores.program import Factory
 from retrysafe.stores.sqlite.clock import StoredClock
 from retrysafe.stores.sqlite.connect import Settings
 from retrysafe.stores.sqlite.dialect import SQLiteVerbs
 from retrysafe.stores.sqlite.jobs import Job, LoopJob, ThreadJob
-from retrysafe.stores.sqlite.migrate import meta
 from retrysafe.stores.sqlite.readers import Readers
+from retrysafe.stores.sqlite.schema import meta
 from retrysafe.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class SQLiteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path: Final = str(Path(path).absolute())
-        self.traits: Final = Traits(
+        self.traits = Traits(
             name="sqlite",
             clock=Clock.HOST,
             durability=Durability.NODE if synchronous == "full" else Durability.PROCESS,
@@ -72,7 +72,7 @@ class SQLiteStore:
             migrate=migrate,
         )
         stored_clock = StoredClock(clock)
-        self.verbs: Final = SQLiteVerbs(stored_clock)
+        self.verbs: Verbs = SQLiteVerbs(stored_clock)
         self._machinery: Final = _Machinery(settings, stored_clock)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._machinery.close)

@@ -23,7 +23,7 @@ _TRANSIENT = frozenset(
     }
 )
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-_HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 _PRIMARY_CODE = 0xFF
 
 
@@ -41,8 +41,8 @@ def translated(error: sqlite3.Error, path: str) -> StoreError:
         path: the file, for the message.
 
     Returns:
-        ``StoreUnavailable`` when it may pass: locked, full, read-only, missing, or a failing disk; ``StoreCorrupt`` when
-        the file is damaged or is no database; a plain ``StoreError`` for a defect of ours.
+        ``StoreUnavailable`` when it may pass: locked, full, read-only, missing, or a failing disk; ``StoreCorrupt``
+        when the file is damaged or is no database; a plain ``StoreError`` for a defect of ours.
     """
     message = f"{path}: {error}"
     code = _code(error)

@@ -84,8 +84,8 @@ class Purging:
         """Purge one stretch of rows, as far as the limit allows.
 
         Returns:
-            What was purged in all, ``more`` when the limit stopped it, and when the stretch is due again: never, when it
-            has no rows left.
+            What was purged in all, ``more`` when the limit stopped it, and when the stretch is due again: never, when
+            it has no rows left.
         """
         bounds = (low, _LAST if high is None else high)
         expired, deleted = total.expired, total.deleted

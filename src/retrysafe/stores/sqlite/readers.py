@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from threading import Condition
 from typing import TypeVar
@@ -58,7 +58,7 @@ class Readers:
             raise translated(error, self._settings.path) from error
 
     @contextmanager
-    def _reader(self) -> Iterator[_Reader]:
+    def _reader(self) -> Generator[_Reader]:
         reader = self._take()
         good = False
         try:

@@ -21,7 +21,7 @@ def statements() -> Mapping[str, str]:
 
     What stays open, such as ``$claims``, depends on the parameters of one run: see the functions below.
     """
-    text = files(__package__).joinpath("queries.sql").read_text("utf-8")
+    text = files("retrysafe.stores.sqlite").joinpath("queries.sql").read_text("utf-8")
     lists = {
         "columns": ", ".join(COLUMNS),
         "listed": ", ".join(LISTED),

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 
@@ -20,13 +21,12 @@ from retrysafe.stores.sqlite.clock import StoredClock
 from retrysafe.stores.sqlite.connect import WAL_CAP_BYTES, Settings, connect_writer, whereabouts
 from retrysafe.stores.sqlite.failures import spares_connection, translated
 from retrysafe.stores.sqlite.jobs import Job, deliver
-from retrysafe.stores.sqlite.migrate import prepare
+from retrysafe.stores.sqlite.schema import prepare
 
 LARGEST_GROUP = 256
 _QUIET_SECONDS = 0.05
 _CHANGES_WORTH_WRITING_BACK = 500
 _WAL_LIMIT_BYTES = 4 * WAL_CAP_BYTES
-_WAIT_TO_SHRINK_MILLISECONDS = 250
 
 
 class Writer:
@@ -82,7 +82,7 @@ class Writer:
             if not more:
                 break
         with self.resting:
-            self._write_back("TRUNCATE", wait_milliseconds=0)
+            self._write_back("TRUNCATE")
             self.disconnect()
 
     def _take(self) -> tuple[list[Job], bool]:
@@ -152,6 +152,10 @@ class Writer:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
+        path = self._settings.path
+        if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
+            # SQLite would make its log as read-only as the file, and it would stay so when the file is not any more.
+            raise StoreUnavailable(f"{path}: the file is read-only")
         connection = connect_writer(self._settings)
         try:
             prepare(connection, may_migrate=self._settings.migrate)
@@ -159,7 +163,7 @@ class Writer:
             connection.close()
             raise
         self.connection = connection
-        self._place = whereabouts(self._settings.path)
+        self._place = whereabouts(path)
         self._written_back = connection.total_changes
         return connection
 
@@ -173,8 +177,8 @@ class Writer:
             self.disconnect()
             raise StoreUnavailable(f"{self._settings.path}: the file was removed or replaced while it was in use")
         with suppress(OSError):
-            if os.stat(f"{self._settings.path}-wal").st_size > _WAL_LIMIT_BYTES:
-                self._write_back("TRUNCATE", wait_milliseconds=_WAIT_TO_SHRINK_MILLISECONDS)
+            if Path(f"{self._settings.path}-wal").stat().st_size > _WAL_LIMIT_BYTES:
+                self._write_back("TRUNCATE")
 
     def _fetch(self, statement: Statement) -> Answer:
         assert self.connection is not None  # noqa: S101 - for the type checker: a transaction has begun
@@ -198,7 +202,7 @@ class Writer:
         self._clock.forget()
 
     def _reason(self, error: BaseException) -> BaseException:
-        """Say the error in the store's words; one exception for each who waits, as each grows a traceback of its own."""
+        """Say the error in the store's words; one exception for each who waits, as each gets a traceback of its own."""
         if not isinstance(error, sqlite3.Error):
             return error
         reason = translated(error, self._settings.path)
@@ -209,27 +213,23 @@ class Writer:
         changes = 0 if self.connection is None else self.connection.total_changes - self._written_back
         self._worth_writing_back = changes >= _CHANGES_WORTH_WRITING_BACK
 
-    def _write_back(self, how: str, *, wait_milliseconds: int | None = None) -> None:
-        """Fold the write-ahead log into the file, as far as readers and other processes let us.
+    def _write_back(self, how: str) -> None:
+        """Fold the write-ahead log into the file as far as readers and other processes let us, without waiting.
 
         Args:
-            how: ``PASSIVE`` waits for nobody; ``TRUNCATE`` waits, and shrinks the log to nothing.
-            wait_milliseconds: how long it may wait, when not as long as for other locks.
+            how: ``PASSIVE``, or ``TRUNCATE``, which also shrinks the log to nothing if it is all folded.
         """
         self._worth_writing_back = False
         connection = self.connection
         if connection is None:
             return
         try:
-            if wait_milliseconds is not None:
-                connection.execute(f"PRAGMA busy_timeout = {wait_milliseconds}")
-            connection.execute(f"PRAGMA wal_checkpoint({how})")
-            if wait_milliseconds is not None:
-                connection.execute(f"PRAGMA busy_timeout = {round(self._settings.busy_seconds * 1000)}")
-        except sqlite3.Error as error:
-            # The log still holds everything; the next quiet moment tries again.
-            if not spares_connection(error):
-                self.disconnect()
-                return
-        self._written_back = connection.total_changes
-        self._worth_writing_back = False
+            connection.execute("PRAGMA busy_timeout = 0")
+            with suppress(sqlite3.OperationalError):
+                # What is not folded stays in the log; the next quiet moment tries again.
+                connection.execute(f"PRAGMA wal_checkpoint({how})")
+            connection.execute(f"PRAGMA busy_timeout = {round(self._settings.busy_seconds * 1000)}")
+        except sqlite3.Error:
+            self.disconnect()
+        else:
+            self._written_back = connection.total_changes

@@ -1,1 +1,1 @@
-"""What every store promises, one test each, by theme; :class:`~retrysafe.testing.contract.StoreContract` has them all."""
+"""What every store promises, one test each; :class:`~retrysafe.testing.contract.StoreContract` has them all."""

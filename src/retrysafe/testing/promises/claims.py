@@ -39,7 +39,7 @@ class ClaimPromises:
         assert (met.namespace, met.principal, met.key_hint) == ("tests", "alice", ask.identity.key_hint)
         assert (met.fingerprint, met.request, met.outcome) == (ask.fingerprint.stored, b"again", None)
 
-    def test_instants_of_a_claim_are_the_store_s(self, runner: Runner, clock: ManualClock) -> None:
+    def test_instants_of_a_claim_are_the_store_s(self, runner: Runner) -> None:
         """C2: they are its clock's, and the scan may look as soon as the first lease is over."""
         ask = an_ask(lease_seconds=10, tombstone_seconds=100, backoff_seconds=50)
         runner.claimed(ask)
@@ -64,9 +64,7 @@ class ClaimPromises:
         verdicts = runner.together([partial(verbs.claim, an_ask(f"key-{number}")) for number in range(16)])
         assert all(isinstance(verdict, Claimed) for verdict in verdicts)
 
-    def test_an_attempt_in_flight_is_met_until_its_lease_ends(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_attempt_in_flight_is_met_until_its_lease_ends(self, runner: Runner, clock: ManualClock) -> None:
         """C1, C5: the lease is judged when it is looked at."""
         runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
         clock.advance(9.5)
@@ -103,6 +101,8 @@ class ClaimPromises:
                 runner.park(claim)
             case "done" | "expired":
                 runner.record(claim)
+            case _:
+                pass
         if state == "expired":
             clock.advance(2 * DAY_SECONDS)
             runner.purge_all()
@@ -110,9 +110,7 @@ class ClaimPromises:
         assert runner.claim(an_ask(body="charge 11")) == Mismatch(before)
         assert runner.read(claim) == before
 
-    def test_a_released_key_is_claimed_again_as_the_same_operation(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_released_key_is_claimed_again_as_the_same_operation(self, runner: Runner, clock: ManualClock) -> None:
         """S6, C6: operation id and birth stay, fence and attempt grow, and nobody died."""
         first = an_ask(mode=Mode.AGAIN, name="POST /old", request=b"old")
         runner.release(runner.claimed(first))
@@ -156,9 +154,7 @@ class ClaimPromises:
         met = runner.read(claim)
         assert (met.deaths, met.lease_until, met.due_at) == (1, met.now + 10, met.now + 14)
 
-    def test_an_again_operation_is_parked_when_its_attempts_are_spent(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_again_operation_is_parked_when_its_attempts_are_spent(self, runner: Runner, clock: ManualClock) -> None:
         """R8: an operation that kills its process cannot loop."""
         for _ in range(3):
             runner.claimed(an_ask(mode=Mode.AGAIN, attempts=3, lease_seconds=10))
@@ -167,9 +163,7 @@ class ClaimPromises:
         assert isinstance(verdict, Parked)
         assert (verdict.checkpoint.reason, verdict.checkpoint.deaths) == (ATTEMPTS_SPENT, 3)
 
-    def test_the_end_of_retention_is_judged_when_it_is_looked_at(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_the_end_of_retention_is_judged_when_it_is_looked_at(self, runner: Runner, clock: ManualClock) -> None:
         """C5, S10: no sweeper has to come by first."""
         runner.record(runner.claimed(an_ask()), retention_seconds=60, tombstone_seconds=90)
         clock.advance(59)
@@ -177,9 +171,7 @@ class ClaimPromises:
         clock.advance(1)
         assert isinstance(runner.claim(an_ask()), Expired)
 
-    def test_a_key_whose_tombstone_is_over_names_a_new_operation(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_key_whose_tombstone_is_over_names_a_new_operation(self, runner: Runner, clock: ManualClock) -> None:
         """C6, S10: with a new id, the first fence, another intent if the client likes, and nothing of the old one."""
         old = runner.claimed(an_ask())
         runner.record(old, retention_seconds=60, tombstone_seconds=90)
@@ -190,11 +182,9 @@ class ClaimPromises:
         assert (claim.operation_id, claim.fence, claim.attempt) == (ask.attempt_id, 1, 1)
         met = runner.read(claim)
         assert (met.created_at, met.outcome, met.finished_at, met.deaths) == (met.now, None, None, 0)
-        assert [row.operation_id for row in runner.listing()][0] == claim.operation_id
+        assert runner.listing()[0].operation_id == claim.operation_id
 
-    def test_a_released_key_is_remembered_until_its_tombstone_is_over(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_released_key_is_remembered_until_its_tombstone_is_over(self, runner: Runner, clock: ManualClock) -> None:
         """S6: then it is free for any request."""
         runner.release(runner.claimed(an_ask(tombstone_seconds=100)))
         clock.advance(99)
@@ -203,9 +193,7 @@ class ClaimPromises:
         ask = an_ask(body="charge 11")
         assert runner.claimed(ask).operation_id == ask.attempt_id
 
-    def test_an_open_or_parked_operation_outlives_its_tombstone(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_open_or_parked_operation_outlives_its_tombstone(self, runner: Runner, clock: ManualClock) -> None:
         """S10: while nobody knows how it ended, its key is never free."""
         runner.claimed(an_ask("running", lease_seconds=300, tombstone_seconds=100))
         runner.park(runner.claimed(an_ask("parked", tombstone_seconds=100)))

@@ -18,9 +18,7 @@ from retrysafe.testing.runner import Runner
 class RecoveryPromises:
     """How abandoned operations are found and settled."""
 
-    def test_an_operation_is_abandoned_when_its_lease_is_over(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_operation_is_abandoned_when_its_lease_is_over(self, runner: Runner, clock: ManualClock) -> None:
         """R2: by the store's clock, whatever its mode, with all that a re-run needs."""
         once = runner.claimed(an_ask("once", lease_seconds=10, backoff_seconds=99))
         again = runner.claimed(an_ask("again", mode=Mode.AGAIN, lease_seconds=10, request=b"again"))
@@ -63,7 +61,7 @@ class RecoveryPromises:
         clock.advance(60)
         assert [met.fence for met in runner.abandoned()] == [2]
 
-    def test_a_claim_handed_over_is_abandoned_at_once(self, runner: Runner, clock: ManualClock) -> None:
+    def test_a_claim_handed_over_is_abandoned_at_once(self, runner: Runner) -> None:
         """C7: nobody has to wait for a lease whose attempt has stopped; the others keep theirs."""
         asks = [an_ask(f"key-{number}") for number in range(450)]
         claims = [runner.claimed(ask) for ask in asks]
@@ -119,9 +117,7 @@ class RecoveryPromises:
         assert isinstance(verdict, Claimed)
         assert runner.read(verdict.claim).state is State.RUNNING
 
-    def test_an_operation_whose_attempts_are_spent_is_parked(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_operation_whose_attempts_are_spent_is_parked(self, runner: Runner, clock: ManualClock) -> None:
         """R8: whoever takes over says how many may die."""
         claim = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
         assert isinstance(runner.reclaim(self._abandoned(runner, clock), attempts=2), Claimed)
@@ -136,17 +132,13 @@ class RecoveryPromises:
             seen = self._abandoned(runner, clock)
             verbs = runner.store.verbs
             programs = [
-                partial(
-                    verbs.reclaim, seen, new_attempt_id(), attempts=3, lease_seconds=900, backoff_seconds=0
-                )
+                partial(verbs.reclaim, seen, new_attempt_id(), attempts=3, lease_seconds=900, backoff_seconds=0)
                 for _ in range(8)
             ]
             verdicts = [verdict for verdict in runner.together(programs) if verdict is not None]
             assert [type(verdict) for verdict in verdicts] == [Parked if mode is Mode.ONCE else Claimed]
 
-    def test_a_take_over_whose_answer_was_lost_is_told_again(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_take_over_whose_answer_was_lost_is_told_again(self, runner: Runner, clock: ManualClock) -> None:
         """D4: by its attempt id, whether it took over or parked."""
         for mode in Mode:
             runner.claimed(an_ask(mode.value, mode=mode, lease_seconds=10))

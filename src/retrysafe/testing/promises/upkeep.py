@@ -65,9 +65,7 @@ class UpkeepPromises:
             runner.read(claim)
         assert runner.read(claim).now == pytest.approx(begin + 600, abs=1e-3)
 
-    def test_outcomes_are_dropped_when_their_retention_is_over(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_outcomes_are_dropped_when_their_retention_is_over(self, runner: Runner, clock: ManualClock) -> None:
         """S10: the tombstone stays, and refuses a second run."""
         claim = runner.claimed(an_ask())
         runner.record(claim, retention_seconds=60, tombstone_seconds=900)
@@ -82,14 +80,10 @@ class UpkeepPromises:
 
     def test_tombstones_are_deleted_when_they_are_over(self, runner: Runner, clock: ManualClock) -> None:
         """S10: of finished, expired and released operations alike."""
-        runner.record(
-            runner.claimed(an_ask("expired")), retention_seconds=60, tombstone_seconds=9 * DAY_SECONDS
-        )
+        runner.record(runner.claimed(an_ask("expired")), retention_seconds=60, tombstone_seconds=9 * DAY_SECONDS)
         clock.advance(61)
         runner.purge_all()
-        runner.record(
-            runner.claimed(an_ask("done")), retention_seconds=DAY_SECONDS, tombstone_seconds=DAY_SECONDS
-        )
+        runner.record(runner.claimed(an_ask("done")), retention_seconds=DAY_SECONDS, tombstone_seconds=DAY_SECONDS)
         runner.release(runner.claimed(an_ask("released", tombstone_seconds=60)))
         clock.advance(10 * DAY_SECONDS)
         assert runner.purge_all() == Purged(0, 3, more=False)
@@ -108,9 +102,7 @@ class UpkeepPromises:
     def test_a_purge_touches_no_more_than_its_limit(self, runner: Runner, clock: ManualClock) -> None:
         """S10: and says that there is more."""
         for number in range(25):
-            runner.record(
-                runner.claimed(an_ask(f"key-{number}")), retention_seconds=60, tombstone_seconds=900
-            )
+            runner.record(runner.claimed(an_ask(f"key-{number}")), retention_seconds=60, tombstone_seconds=900)
         clock.advance(60)
         assert runner.purge(limit=10) == Purged(10, 0, more=True)
         assert runner.purge(limit=10) == Purged(10, 0, more=True)
@@ -119,9 +111,7 @@ class UpkeepPromises:
         assert runner.purge(limit=10) == Purged(0, 10, more=True)
         assert runner.purge_all(limit=10) == Purged(0, 15, more=False)
 
-    def test_a_released_key_that_is_used_again_is_not_purged(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_released_key_that_is_used_again_is_not_purged(self, runner: Runner, clock: ManualClock) -> None:
         """S6, S10: its tombstone begins anew with each claim."""
         for _ in range(3):
             runner.release(runner.claimed(an_ask(tombstone_seconds=100)))

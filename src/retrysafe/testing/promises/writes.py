@@ -58,7 +58,7 @@ class WritePromises:
 
     @every_write
     def test_a_write_made_twice_is_written_once(
-        self, runner: Runner, clock: ManualClock, write: Callable[[Runner, Claim], Receipt]
+        self, runner: Runner, write: Callable[[Runner, Claim], Receipt]
     ) -> None:
         """D4: the second time it is accepted, and changes nothing."""
         claim = runner.claimed(an_ask())
@@ -107,9 +107,7 @@ class WritePromises:
         assert runner.look_up(claim) is None
         assert write(runner, claim) == Superseded()
 
-    def test_an_attempt_that_overran_its_lease_may_still_record(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_an_attempt_that_overran_its_lease_may_still_record(self, runner: Runner, clock: ManualClock) -> None:
         """C4: the fence decides, not the clock; nobody else has run it."""
         claim = runner.claimed(an_ask(lease_seconds=10))
         clock.advance(60)
@@ -144,9 +142,7 @@ class WritePromises:
         assert runner.release(claim) == Superseded()
         assert runner.record(claim) == Written()
 
-    def test_a_parked_operation_takes_the_truth_from_its_late_attempt(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_a_parked_operation_takes_the_truth_from_its_late_attempt(self, runner: Runner, clock: ManualClock) -> None:
         """C4: it keeps its fence, so whoever holds that may still record, but not free the key."""
         claim = runner.claimed(an_ask(lease_seconds=10))
         clock.advance(10)
@@ -182,9 +178,7 @@ class WritePromises:
         met = runner.read(claim)
         assert (met.lease_until, met.due_at) == (met.now + 10, met.now + 14)
 
-    def test_many_claims_are_renewed_at_once_and_answered_in_order(
-        self, runner: Runner, clock: ManualClock
-    ) -> None:
+    def test_many_claims_are_renewed_at_once_and_answered_in_order(self, runner: Runner, clock: ManualClock) -> None:
         """C3, C4: each by its own fence; what is finished, released, parked or unknown is lost."""
         claims = [runner.claimed(an_ask(f"key-{number}", lease_seconds=10 + number)) for number in range(450)]
         runner.record(claims[3])

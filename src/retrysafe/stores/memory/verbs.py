@@ -1,98 +1,34 @@
-"""The memory store: the executable specification of every other store, and a real one for a single process.
-
-Each verb is a plain function on a dict, carried out at once under one lock. Its programs yield nothing. Nothing here looks at every
-checkpoint: open ones are kept apart, and what a purge may find lies in a heap.
-"""
+"""What the memory store does for each verb, in words that every other store must keep to."""
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from heapq import heappop, heappush, nsmallest
 from itertools import count, islice
 from math import inf
-from threading import Lock
 from typing import Concatenate, ParamSpec, TypeVar
 
-import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
-from retrysafe.errors import ConfigurationError
 from retrysafe.protocol.effects import Receipt, Superseded, Written
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Mode
+from retrysafe.protocol.model import Ask, Checkpoint, Claim
 from retrysafe.protocol.states import LEASED, State, allowed
 from retrysafe.protocol.verdicts import Claimed, InFlight, Park, Parked, Replace, Take, Verdict, judge
-from retrysafe.stores.base import (
-    Capability,
-    Clock,
-    Durability,
-    Held,
-    Lost,
-    Meta,
-    Purged,
-    Query,
-    Renewal,
-    Traits,
-)
+from retrysafe.stores.base import Held, Lost, Purged, Query, Renewal
 from retrysafe.stores.clock import HostClock
 from retrysafe.stores.decisions import due_at, judge_reclaim, receipt
-from retrysafe.stores.program import Answer, Factory, Program, Statement, run
-from retrysafe.stores.rows import COLUMNS, PURGEABLE
+from retrysafe.stores.memory.row import Row
+from retrysafe.stores.program import Program
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-_SCHEMA_VERSION = 1
-
-
-class _Row(msgspec.Struct):
-    """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`."""
-
-    digest: bytes
-    operation_id: str
-    name: str
-    mode: Mode
-    state: State
-    namespace: str
-    principal: str
-    key_hint: str
-    fingerprint: bytes
-    fence: int
-    attempt: int
-    deaths: int
-    attempt_id: str
-    created_at: float
-    lease_until: float
-    due_at: float
-    finished_at: float | None
-    outcome_until: float | None
-    tombstone_until: float
-    outcome: bytes | None
-    request: bytes | None
-    reason: str | None
-    number: int
-    """Grows with each new checkpoint."""
-    waits_until: float = inf
-    """The earliest instant under which it lies in the purge heap."""
-
-    def seen(self, now: float) -> Checkpoint:
-        return Checkpoint(*(*astuple(self)[: len(COLUMNS)], now))
-
-    def purge_at(self) -> float:
-        """When a purge would find work here; never, while it is open or parked (S10)."""
-        if self.state not in PURGEABLE:
-            return inf
-        if self.outcome is None or self.outcome_until is None:
-            return self.tombstone_until
-        return min(self.outcome_until, self.tombstone_until)
 
 
 def _atomic(
     verb: Callable[Concatenate[MemoryVerbs, P], T],
 ) -> Callable[Concatenate[MemoryVerbs, P], Program[T]]:
-    """Make a function a program that yields no statement: it is carried out when the program is run, not when it is made."""
+    """Make a function a program without statements: it is carried out when the program is run, not when it is made."""
 
     @wraps(verb)
     def program(verbs: MemoryVerbs, /, *args: P.args, **kwargs: P.kwargs) -> Program[T]:
@@ -107,11 +43,11 @@ class MemoryVerbs:
 
     def __init__(self, clock: HostClock) -> None:
         self._clock = clock
-        self._rows: dict[bytes, _Row] = {}
+        self._rows: dict[bytes, Row] = {}
         """In the order in which the checkpoints were made."""
-        self._open: dict[bytes, _Row] = {}
+        self._open: dict[bytes, Row] = {}
         """Those in which a lease runs or is over."""
-        self._heap: list[tuple[float, int, _Row]] = []
+        self._heap: list[tuple[float, int, Row]] = []
         self._numbers = count()
 
     @_atomic
@@ -256,7 +192,7 @@ class MemoryVerbs:
     def _begin(self, ask: Ask, now: float) -> Claimed:
         """Make a new checkpoint: the first claim of an operation that nobody asked for before."""
         identity, lease_until = ask.identity, now + ask.lease_seconds
-        row = _Row(
+        row = Row(
             digest=identity.digest,
             operation_id=ask.attempt_id,
             name=ask.name,
@@ -285,7 +221,7 @@ class MemoryVerbs:
         return Claimed(Claim(identity.digest, ask.attempt_id, 1, 1, ask.mode, ask.name, ask.lease_seconds))
 
     def _take(
-        self, row: _Row, now: float, attempt_id: str, lease_seconds: float, backoff_seconds: float, *, died: bool
+        self, row: Row, now: float, attempt_id: str, lease_seconds: float, backoff_seconds: float, *, died: bool
     ) -> Claimed:
         """Give the claim to a new attempt, under the next fence."""
         row.fence += 1
@@ -298,24 +234,24 @@ class MemoryVerbs:
         self._enter(row, State.RUNNING)
         return Claimed(row.seen(now).claim(lease_seconds))
 
-    def _park_abandoned(self, row: _Row, now: float, reason: str) -> Parked:
+    def _park_abandoned(self, row: Row, now: float, reason: str) -> Parked:
         row.deaths += 1
         row.reason = reason
         self._enter(row, State.PARKED)
         return Parked(row.seen(now))
 
-    def _current(self, claim: Claim) -> _Row | None:
+    def _current(self, claim: Claim) -> Row | None:
         """Find the checkpoint whose latest claim this is (C4)."""
         row = self._rows.get(claim.digest)
         if row is None or row.fence != claim.fence or row.operation_id != claim.operation_id:
             return None
         return row
 
-    def _leased(self, claims: Iterable[Claim]) -> list[_Row | None]:
+    def _leased(self, claims: Iterable[Claim]) -> list[Row | None]:
         rows = map(self._current, claims)
         return [row if row is not None and row.state in LEASED else None for row in rows]
 
-    def _writable(self, claim: Claim, target: State) -> _Row | None:
+    def _writable(self, claim: Claim, target: State) -> Row | None:
         row = self._current(claim)
         return row if row is not None and allowed(row.state, target) else None
 
@@ -331,12 +267,12 @@ class MemoryVerbs:
         return Written()
 
     @staticmethod
-    def _move_lease(row: _Row, lease_until: float) -> Held:
+    def _move_lease(row: Row, lease_until: float) -> Held:
         row.due_at += lease_until - row.lease_until
         row.lease_until = lease_until
         return Held()
 
-    def _enter(self, row: _Row, state: State) -> None:
+    def _enter(self, row: Row, state: State) -> None:
         row.state = state
         if state in LEASED:
             self._open[row.digest] = row
@@ -344,14 +280,14 @@ class MemoryVerbs:
             self._open.pop(row.digest, None)
             self._await_purge(row)
 
-    def _await_purge(self, row: _Row) -> None:
+    def _await_purge(self, row: Row) -> None:
         """Put the checkpoint into the heap, unless it lies there already and will come up in time."""
         instant = row.purge_at()
         if instant < row.waits_until and self._rows.get(row.digest) is row:
             row.waits_until = instant
             heappush(self._heap, (instant, row.number, row))
 
-    def _matching(self, query: Query, now: float) -> Iterator[_Row]:
+    def _matching(self, query: Query, now: float) -> Iterator[Row]:
         behind = query.after is None
         for row in reversed(self._rows.values()):
             if behind:
@@ -361,77 +297,10 @@ class MemoryVerbs:
                 behind = row.operation_id == query.after
 
     @staticmethod
-    def _matches(row: _Row, query: Query, now: float) -> bool:
+    def _matches(row: Row, query: Query, now: float) -> bool:
         return (
             (not query.states or row.state in query.states)
             and (not query.abandoned or (row.state in LEASED and row.lease_until <= now))
             and (query.name is None or row.name == query.name)
             and (query.operation_id is None or row.operation_id.startswith(query.operation_id))
         )
-
-
-def _no_database(statement: Statement) -> Answer:
-    """Refuse a statement: programs of the memory store have none, so this one was made for another store."""
-    message = f"this program was made for another store: {statement.text}"
-    raise TypeError(message)
-
-
-class MemoryStore:
-    """Checkpoints in this process: nothing is left of them when it ends, and no other process sees them.
-
-    Every method may be called from any thread and any event loop; none ever waits for anything but its lock, for microseconds.
-    After a fork the child has a copy of its own, which is not what a server with several workers needs.
-
-    Args:
-        clock: the wall clock, in seconds since the epoch.
-    """
-
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        self.traits = Traits(
-            name="memory",
-            clock=Clock.HOST,
-            durability=Durability.PROCESS,
-            capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
-        )
-        self.verbs = MemoryVerbs(HostClock(clock))
-        self._meta = Meta(secrets.token_bytes(32), secrets.token_bytes(32), _SCHEMA_VERSION)
-        self._lock = Lock()
-
-    def open(self) -> Meta:
-        """Return the store's pepper and secret, made with it (K4)."""
-        return self._meta
-
-    def run(self, program: Factory[T]) -> T:
-        """Run a program under the lock."""
-        with self._lock:
-            return run(program(), _no_database)
-
-    query = run
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to release, and what is stored stays."""
-
-    async def aopen(self) -> Meta:
-        """Return the store's pepper and secret, made with it (K4)."""
-        return self._meta
-
-    async def arun(self, program: Factory[T]) -> T:
-        """Run a program under the lock."""
-        with self._lock:
-            return run(program(), _no_database)
-
-    aquery = arun
-
-    async def aclose(self) -> None:
-        """Do nothing: there is nothing to release, and what is stored stays."""
-
-
-def from_url(url: str) -> MemoryStore:
-    """Make a store from ``memory://``; each call makes another, which nobody else sees.
-
-    Raises:
-        ConfigurationError: there is more in the URL, which would mean nothing.
-    """
-    if url.lower() != "memory://":
-        raise ConfigurationError(["a store in memory has neither name nor options: write memory://"])
-    return MemoryStore()

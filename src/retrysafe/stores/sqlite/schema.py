@@ -46,7 +46,7 @@ class Migration:
 @cache
 def migrations() -> tuple[Migration, ...]:
     """Return every migration this code knows, in order."""
-    folder = files(__package__).joinpath("migrations")
+    folder = files("retrysafe.stores.sqlite").joinpath("migrations")
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     texts = [(entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found]
     return tuple(
@@ -164,8 +164,8 @@ def _lacking(connection: sqlite3.Connection) -> tuple[Migration, ...]:
     if changed:
         raise ConfigurationError(
             [
-                f"migration {name} is not the one that was applied to this store: install the release that made the store, "
-                "or restore its file"
+                f"migration {name} is not the one that was applied to this store: "
+                "install the release that made the store, or restore its file"
                 for name in changed
             ]
         )

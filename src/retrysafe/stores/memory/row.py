@@ -1,0 +1,57 @@
+"""A checkpoint in memory."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import msgspec
+from msgspec.structs import astuple
+
+from retrysafe.protocol.model import Checkpoint, Mode
+from retrysafe.protocol.states import State
+from retrysafe.stores.rows import COLUMNS, PURGEABLE
+
+
+class Row(msgspec.Struct):
+    """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`."""
+
+    digest: bytes
+    operation_id: str
+    name: str
+    mode: Mode
+    state: State
+    namespace: str
+    principal: str
+    key_hint: str
+    fingerprint: bytes
+    fence: int
+    attempt: int
+    deaths: int
+    attempt_id: str
+    created_at: float
+    lease_until: float
+    due_at: float
+    finished_at: float | None
+    outcome_until: float | None
+    tombstone_until: float
+    outcome: bytes | None
+    request: bytes | None
+    reason: str | None
+    number: int
+    """Grows with each new checkpoint."""
+    waits_until: float = inf
+    """The earliest instant under which it lies in the purge heap."""
+
+    def seen(self, now: float) -> Checkpoint:
+        """Return the checkpoint as it is at ``now`` of the store's clock."""
+        values: list[Any] = [*astuple(self)[: len(COLUMNS)], now]
+        return Checkpoint(*values)
+
+    def purge_at(self) -> float:
+        """When a purge would find work here; never, while it is open or parked (S10)."""
+        if self.state not in PURGEABLE:
+            return inf
+        if self.outcome is None or self.outcome_until is None:
+            return self.tombstone_until
+        return min(self.outcome_until, self.tombstone_until)
