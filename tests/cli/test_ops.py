@@ -279,7 +279,11 @@ def test_a_terminal_gets_a_table_that_fits(shop: Shop) -> None:
         parent, child = pty.openpty()
         command = [sys.executable, "-m", "retrysafe", "ops", "ls", shop.url]
         subprocess.run(
-            command, stdout=child, check=True, env={**os.environ, "COLUMNS": str(width), "TERM": "dumb"}, timeout=30
+            command,
+            stdout=child,
+            check=True,
+            env={**os.environ, "COLUMNS": str(width), "LINES": "40", "TERM": "dumb"},
+            timeout=30,
         )
         os.close(child)
         drawn = b""

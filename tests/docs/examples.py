@@ -96,16 +96,21 @@ class Runner:
         for command, wanted in session(str(example.parsed)):
             shown = self._shell.type(command)
             assert like(wanted, shown), f"{example.path}:{example.line}\n$ {command}\n{shown}\nbut not\n{wanted}"
+            self._shell.places |= dict(zip(_ID.findall(wanted), _ID.findall(shown), strict=False))
 
 
 class Shell:
-    """A real shell, to which the addresses and folders of a page mean those of a test."""
+    """A real shell, to which the addresses, folders and ids of a page mean those of a test.
+
+    Attributes:
+        places: what is on the page, and what it means here.
+    """
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        self._places = {
+        self.places = {
             f"localhost:{_PORT_OF_THE_PAGES}": f"127.0.0.1:{self._port}",
             f"--port {_PORT_OF_THE_PAGES}": f"--port {self._port}",
             ". .venv/bin/activate": f"PATH={Path(sys.executable).parent}:$PATH",
@@ -124,7 +129,7 @@ class Shell:
 
     def type(self, command: str) -> str:
         """Type a command, wait for it, and return what it printed; a server in the background is waited for."""
-        for there, here in self._places.items():
+        for there, here in self.places.items():
             command = command.replace(there, here)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -160,9 +165,10 @@ def session(source: str) -> list[tuple[str, str]]:
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
+_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}[0-9a-f-]*")
 # What differs from run to run: ids, instants, durations, how much of a key is hidden.
 _DIFFERS = {
-    re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}[0-9a-f-]*"): "<id>",
+    _ID: "<id>",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ?"): "<instant>",
     re.compile(r"(?i)^date: .*$", re.MULTILINE): "date: <instant>",
     re.compile(r"\b\d+(\.\d+)? (ms|milliseconds|s|min|h|KiB)\b"): "<much>",

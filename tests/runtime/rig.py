@@ -18,6 +18,7 @@ from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.engine import Engine
 from retrysafe.runtime.runs import AsyncRun, Run
 from retrysafe.stores.memory import MemoryStore
+from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.faults import FaultyStore
 from tests.protocol.samples import asked
 
@@ -29,17 +30,11 @@ ONCE = Policy()
 AGAIN = Policy(mode="again")
 
 
-class Time:
+class Time(ManualClock):
     """The store's wall clock and the process's monotonic clock at once."""
 
-    def __init__(self) -> None:
-        self._now = 1_000_000.0
-
     def monotonic(self) -> float:
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
+        return self()
 
 
 class Events(list[Event]):
@@ -60,8 +55,8 @@ class Rig:
     """An engine that is open, its store, its time and its events."""
 
     def __init__(self, *, max_waiters: int = 64) -> None:
-        self.time = Time()
-        self.store = FaultyStore(MemoryStore(clock=self.time.monotonic))
+        self.time = Time(1_000_000.0)
+        self.store = FaultyStore(MemoryStore(clock=self.time))
         self.events = Events()
         self.engine = Engine(self.store, self.store, emit=self.events, max_waiters=max_waiters, clock=self.time)
         self.engine.open(pepper=None, secrets=())
@@ -150,6 +145,6 @@ def until(condition: Callable[[], object], what: str, *, within: timedelta = tim
 async def auntil(condition: Callable[[], object], what: str, *, within: timedelta = timedelta(seconds=20)) -> None:
     """Look until something is so, and let the loop go on."""
     give_up_at = time.monotonic() + within.total_seconds()
-    while not condition():  # noqa: ASYNC110 - what is waited for may happen on a thread
+    while not condition():
         assert time.monotonic() < give_up_at, f"still not so after {within}: {what}"
         await asyncio.sleep(0.001)

@@ -11,7 +11,7 @@ from retrysafe.protocol import effects as fx
 from retrysafe.runtime import deferred, events
 from retrysafe.runtime.deferred import Deferred
 from retrysafe.testing.faults import fail
-from tests.runtime.rig import AGAIN, CREATED, ONCE, Rig, raised, returned, until
+from tests.runtime.rig import AGAIN, CREATED, ONCE, Rig, raised, returned
 
 LEASE = ONCE.lease_seconds
 

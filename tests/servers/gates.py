@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,8 @@ class Gate:
         self._inside.append(handler)
 
     def open(self) -> None:
-        """Let the handler that came first go on, and return when it has left."""
-        handler = self._inside.pop(0)
-        with handler:
+        """Let the handler that came first go on, and return when it has left; it may have been stopped before."""
+        with self._inside.pop(0) as handler, suppress(BrokenPipeError, ConnectionResetError):
             handler.sendall(b"go on\n")
             self._await_end(handler)
 

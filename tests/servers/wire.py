@@ -51,6 +51,11 @@ class Reply(Head):
         return self.values("Idempotent-Replayed") == ["true"]
 
     @property
+    def headers_but_date(self) -> HeaderPairs:
+        """All header fields, but for the one that differs from second to second."""
+        return tuple((name, value) for name, value in self.headers if name.lower() != "date")
+
+    @property
     def code(self) -> str:
         """The ``code`` of a problem, or nothing."""
         return str(self.json()["code"]) if self.header("content-type") == "application/problem+json" else ""

@@ -19,6 +19,8 @@ class TestSQLiteStore(StoreContract):
 
 
 class _Machine(StoreMachine):
+    """I1, I3: whatever happens, it answers like the memory store; outcomes stay and fences only grow."""
+
     def make_store(self, clock: ManualClock) -> SQLiteStore:
         self._folder = TemporaryDirectory()
         return SQLiteStore(f"{self._folder.name}/store.db", clock=clock)

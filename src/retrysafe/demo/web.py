@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from retrysafe.adapters.asgi.body import read_body
+from retrysafe.adapters.asgi.body import RequestBody
 
 if TYPE_CHECKING:
     from retrysafe.adapters.asgi.types import Receive, Scope, Send
@@ -22,7 +22,7 @@ async def body_of(receive: Receive) -> bytes:
     Raises:
         RequestTooLarge: more than 64 KiB.
     """
-    return await read_body(receive, _BODY_LIMIT_BYTES, None) or b""
+    return await RequestBody(receive).read(_BODY_LIMIT_BYTES, None) or b""
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:

@@ -56,3 +56,19 @@ def enter(operation: Operation | None, digest: bytes) -> tuple[Token[Presence | 
 def leave(token: Token[Presence | None]) -> None:
     """Stop running as part of an operation; copies of the context in other threads keep its presence alive."""
     _presence.reset(token)
+
+
+def step_out() -> Presence | None:
+    """Call out of the operation, such as into the server that sends its response; :func:`step_in` comes back.
+
+    What is started out there belongs to somebody else. Servers start the next request of a connection inside ``send``,
+    and a request that took itself for part of this operation would run unguarded (K9).
+    """
+    presence = _presence.get()
+    _presence.set(None)
+    return presence
+
+
+def step_in(presence: Presence | None) -> None:
+    """Go on as part of the operation, after :func:`step_out`."""
+    _presence.set(presence)

@@ -78,6 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.seen: list[Checkpoint] = []
         self.taken: list[tuple[Checkpoint, dict[str, Any]]] = []
         self.outcomes: dict[tuple[str, State], bytes | None] = {}
+        self.fences: dict[str, int] = {}
 
     def teardown(self) -> None:
         """Close both stores."""
@@ -98,10 +99,10 @@ class StoreMachine(RuleBasedStateMachine):
         self._claim(ask)
 
     @precondition(lambda self: self.made)
-    @rule(data=st.data())
-    def claim_again(self, data: st.DataObject) -> None:
+    @rule(choice=st.data())
+    def claim_again(self, choice: st.DataObject) -> None:
         """A claim is repeated, because its answer was lost (D4)."""
-        self._claim(data.draw(st.sampled_from(self.made)))
+        self._claim(choice.draw(st.sampled_from(self.made)))
 
     def _claim(self, ask: Ask) -> None:
         verdict = self.both(lambda runner: runner.claim(ask))
@@ -109,10 +110,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.claims.append(verdict.claim)
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), retention=_seconds, tombstone=_seconds, outcome=st.binary(max_size=3))
-    def record(self, data: st.DataObject, retention: float, tombstone: float, outcome: bytes) -> None:
+    @rule(choice=st.data(), retention=_seconds, tombstone=_seconds, outcome=st.binary(max_size=3))
+    def record(self, choice: st.DataObject, retention: float, tombstone: float, outcome: bytes) -> None:
         """An attempt records, early, late or again."""
-        claim = data.draw(st.sampled_from(self.claims))
+        claim = choice.draw(st.sampled_from(self.claims))
         self.both(
             lambda runner: runner.record(
                 claim, outcome, retention_seconds=retention, tombstone_seconds=retention + tombstone
@@ -120,30 +121,30 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), write=st.sampled_from([Runner.begin_stream, Runner.release, Runner.park]))
-    def write(self, data: st.DataObject, write: Callable[[Runner, Claim], Any]) -> None:
+    @rule(choice=st.data(), write=st.sampled_from([Runner.begin_stream, Runner.release, Runner.park]))
+    def write(self, choice: st.DataObject, write: Callable[[Runner, Claim], Any]) -> None:
         """An attempt writes something else."""
-        claim = data.draw(st.sampled_from(self.claims))
+        claim = choice.draw(st.sampled_from(self.claims))
         self.both(lambda runner: write(runner, claim))
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data())
-    def renew(self, data: st.DataObject) -> None:
+    @rule(choice=st.data())
+    def renew(self, choice: st.DataObject) -> None:
         """A process renews what it holds."""
-        claims = self._some(data)
+        claims = self._some(choice)
         self.both(lambda runner: runner.renew(*claims))
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data())
-    def hand_over(self, data: st.DataObject) -> None:
+    @rule(choice=st.data())
+    def hand_over(self, choice: st.DataObject) -> None:
         """A process ends."""
-        claims = self._some(data)
+        claims = self._some(choice)
         self.both(lambda runner: runner.hand_over(*claims))
 
-    def _some(self, data: st.DataObject) -> Sequence[Claim]:
+    def _some(self, choice: st.DataObject) -> Sequence[Claim]:
         """Choose claims; at most one of each key, as a process holds no more."""
         some = st.lists(st.sampled_from(self.claims), max_size=3, unique_by=lambda claim: claim.digest)
-        return data.draw(some)
+        return choice.draw(some)
 
     @rule(limit=st.integers(1, 5))
     def scan(self, limit: int) -> None:
@@ -151,10 +152,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.seen += self.both(lambda runner: list(runner.abandoned(limit)))
 
     @precondition(lambda self: self.seen)
-    @rule(data=st.data(), attempts=_attempts, lease=_leases, backoff=_back_offs)
-    def reclaim(self, data: st.DataObject, attempts: int, lease: float, backoff: float) -> None:
+    @rule(choice=st.data(), attempts=_attempts, lease=_leases, backoff=_back_offs)
+    def reclaim(self, choice: st.DataObject, attempts: int, lease: float, backoff: float) -> None:
         """Somebody acts on what a scan saw, now or long ago."""
-        seen = data.draw(st.sampled_from(self.seen))
+        seen = choice.draw(st.sampled_from(self.seen))
         terms = {
             "attempt_id": new_attempt_id(),
             "attempts": attempts,
@@ -165,10 +166,10 @@ class StoreMachine(RuleBasedStateMachine):
         self._reclaim(seen, terms)
 
     @precondition(lambda self: self.taken)
-    @rule(data=st.data())
-    def reclaim_again(self, data: st.DataObject) -> None:
+    @rule(choice=st.data())
+    def reclaim_again(self, choice: st.DataObject) -> None:
         """A take-over is repeated, because its answer was lost (D4)."""
-        self._reclaim(*data.draw(st.sampled_from(self.taken)))
+        self._reclaim(*choice.draw(st.sampled_from(self.taken)))
 
     def _reclaim(self, seen: Checkpoint, terms: dict[str, Any]) -> None:
         verdict = self.both(lambda runner: runner.reclaim(seen, **terms))
@@ -194,10 +195,13 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "tested"))
     @invariant()
     def both_hold_the_same(self) -> None:
-        """Every checkpoint is the same in both, field for field, and final outcomes never change (I1)."""
+        """Every checkpoint is the same in both, field for field; final outcomes never change, fences only grow (I1, I3)."""
         for listed in self.both(lambda runner: list(runner.listing(_EVERYTHING))):
             met = self.tested.look_up(listed.claim(0.0))
+            assert met is not None
             assert met == self.oracle.look_up(listed.claim(0.0))
-            if met is not None and met.state in FINAL:
+            assert self.fences.get(met.operation_id, 0) <= met.fence
+            self.fences[met.operation_id] = met.fence
+            if met.state in FINAL:
                 outcome = self.outcomes.setdefault((met.operation_id, met.state), met.outcome)
                 assert outcome == met.outcome

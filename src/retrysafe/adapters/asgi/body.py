@@ -24,41 +24,48 @@ def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return None
 
 
-async def read_body(receive: Receive, limit: int, declared: int | None) -> bytes | None:
-    """Read the whole body; None when the client went away before it was complete, and nothing may be claimed.
+class RequestBody:
+    """A request's body, read from the server once.
 
-    Raises:
-        RequestTooLarge: the body is larger than ``limit`` bytes (S8).
+    It knows its end: a server asked for more would answer only when the client goes away.
     """
-    if declared is not None and declared > limit:
-        raise RequestTooLarge(limit)
-    first = await receive()
-    if first["type"] != "http.request":
-        return None
-    body: bytes = first.get("body", b"")
-    if not first.get("more_body", False):
-        if len(body) > limit:
+
+    def __init__(self, receive: Receive) -> None:
+        """Read from ``receive``; nothing is read yet."""
+        self._receive = receive
+        self._more = True
+
+    async def read(self, limit: int, declared: int | None) -> bytes | None:
+        """Read the whole body; None when the client went away before it was complete, and nothing may be claimed.
+
+        Raises:
+            RequestTooLarge: the body is larger than ``limit`` bytes (S8).
+        """
+        if declared is not None and declared > limit:
             raise RequestTooLarge(limit)
-        return body
-    chunks, size, more = [body], len(body), True
-    while more:
-        if size > limit:
-            raise RequestTooLarge(limit)
-        message = await receive()
+        chunks: list[bytes] = []
+        size = 0
+        while self._more:
+            chunk = await self._next()
+            if chunk is None:
+                return None
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise RequestTooLarge(limit)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def drain(self) -> None:
+        """Read and forget what the client still sends, up to 1 MiB."""
+        size = 0
+        while self._more and size < _DRAIN_BYTES:
+            size += len(await self._next() or b"")
+
+    async def _next(self) -> bytes | None:
+        message = await self._receive()
         if message["type"] != "http.request":
+            self._more = False
             return None
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        more = message.get("more_body", False)
-    if size > limit:
-        raise RequestTooLarge(limit)
-    return b"".join(chunks)
-
-
-async def drain_body(receive: Receive) -> None:
-    """Read and forget what the client still sends, up to 1 MiB."""
-    size, more = 0, True
-    while more and size < _DRAIN_BYTES:
-        message = await receive()
-        more = message["type"] == "http.request" and message.get("more_body", False)
-        size += len(message.get("body", b""))
+        self._more = message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk

@@ -16,7 +16,7 @@ from retrysafe.errors import RetrySafeError
 from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.model import Final, NoEffect, Response
-from retrysafe.runtime.context import enter, leave
+from retrysafe.runtime.context import enter, leave, step_in, step_out
 from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
@@ -148,9 +148,10 @@ class Exchange:
         except RetrySafeError as error:
             step = error
         match step:
-            case fx.Forward(_, stored):
+            case fx.Forward(claim, stored):
                 self._stage = Stage.FORWARDING
-                await self._to_client(self._stamped_start(stored=stored))
+                protected = claim is not None
+                await self._to_client(self._stamped_start(stored=stored or not protected, protected=protected))
                 held, self._held = self._held, []
                 for message in held:
                     await self._forward(message)
@@ -199,6 +200,7 @@ class Exchange:
     async def _to_client(self, message: Message) -> None:
         if self.client_gone:
             return
+        presence = step_out()
         try:
             self.answered = True
             await self._send(message)
@@ -209,6 +211,8 @@ class Exchange:
             # Whatever the server says once it has given up on this request: the operation itself goes on.
             if not self.client_gone:
                 raise
+        finally:
+            step_in(presence)
 
     @property
     def _trailers(self) -> bool:
@@ -235,8 +239,8 @@ class Exchange:
         body = b"".join(message.get("body", b"") for message in self._held)
         return returned(Response.raw(head.status, head.headers, body), self._limit)
 
-    def _stamped_start(self, *, stored: bool) -> Message:
+    def _stamped_start(self, *, stored: bool, protected: bool) -> Message:
         start = self._start or {"type": "http.response.start", "status": 500}
         head = self._head()
-        stamp = stamped(head, stored=stored, protected=True)
+        stamp = stamped(head, stored=stored, protected=protected)
         return start if stamp is head else {**start, "headers": list(stamp.headers)}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from retrysafe.adapters.asgi.body import declared_length, drain_body, read_body
+from retrysafe.adapters.asgi.body import RequestBody, declared_length
 from retrysafe.adapters.asgi.exchange import Exchange
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
@@ -86,7 +86,7 @@ class RetrySafeMiddleware:
                 message = "this operation requires an idempotency key"
                 raise KeyMissing(message)
         except RequestRefused as error:
-            await self._refuse(error, scope, receive, send, route.name)
+            await self._refuse(error, scope, RequestBody(receive), send, route.name)
             return
         if key is None:
             self._guard.emit(events.Unprotected(route.name, "no key"))
@@ -96,14 +96,15 @@ class RetrySafeMiddleware:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, key: str, route: Guarded) -> None:
         name, policy = route.name, route.policy
+        incoming = RequestBody(receive)
         try:
             request = _request(scope)
             principal = call_principal(self._guard, request)
             who = known_principal(await principal if inspect.isawaitable(principal) else principal)
             opened = await self._opened(name, policy)
-            body = await read_body(receive, policy.request_limit, declared_length(scope["headers"]))
+            body = await incoming.read(policy.request_limit, declared_length(scope["headers"]))
         except (RequestRefused, StoreError) as error:
-            await self._refuse(error, scope, receive, send, name)
+            await self._refuse(error, scope, incoming, send, name)
             return
         if body is None:
             return
@@ -211,11 +212,11 @@ class RetrySafeMiddleware:
             if not isinstance(answer, fx.Execute | fx.Forward):
                 await exchange.answer(answer)
 
-    async def _refuse(self, error: RetrySafeError, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+    async def _refuse(self, error: RetrySafeError, scope: Scope, body: RequestBody, send: Send, name: str) -> None:
         """Answer without running the operation."""
         response = problem_response(error, self._guard.profile)
         self._guard.emit(events.Refused(name, type(error).__name__))
-        await drain_body(receive)
+        await body.drain()
         exchange = Exchange(scope, b"", send, response_limit=0, profile=self._guard.profile)
         await exchange.answer(fx.Fresh(response))
 

@@ -6,6 +6,7 @@ Reading the body whole, within a limit, and never beyond what the client declare
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -65,17 +66,16 @@ def read_body(environ: Environ, limit: int) -> bytes | None:
         RequestTooLarge: the body is larger than ``limit`` bytes (S8).
     """
     declared = _declared_length(environ)
-    if declared is not None:
-        if declared > limit:
-            raise RequestTooLarge(limit)
-        body = _read_at_most(environ, declared)
-        return body if len(body) == declared else None
-    if not environ.get("wsgi.input_terminated"):
+    if declared is None and not environ.get("wsgi.input_terminated"):
         # Without either, reading would wait for bytes that never come.
         return b""
+    if declared is not None and declared > limit:
+        raise RequestTooLarge(limit)
     try:
-        body = _read_at_most(environ, limit + 1)
+        body = _read_at_most(environ, limit + 1 if declared is None else declared)
     except OSError:
+        return None
+    if declared is not None and len(body) < declared:
         return None
     if len(body) > limit:
         raise RequestTooLarge(limit)
@@ -92,7 +92,8 @@ def drain_body(environ: Environ) -> None:
     """Read and forget what the client still sends, up to 1 MiB, so that it hears an early answer."""
     declared = _declared_length(environ)
     if declared:
-        _read_at_most(environ, min(declared, _DRAIN_BYTES))
+        with suppress(OSError):
+            _read_at_most(environ, min(declared, _DRAIN_BYTES))
 
 
 def _declared_length(environ: Environ) -> int | None:
@@ -103,10 +104,7 @@ def _declared_length(environ: Environ) -> int | None:
 def _read_at_most(environ: Environ, size: int) -> bytes:
     chunks: list[bytes] = []
     while size > 0:
-        try:
-            chunk = environ["wsgi.input"].read(min(size, _CHUNK_BYTES))
-        except OSError:
-            break
+        chunk = environ["wsgi.input"].read(min(size, _CHUNK_BYTES))
         if not chunk:
             break
         chunks.append(chunk)

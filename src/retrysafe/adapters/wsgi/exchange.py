@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from retrysafe.protocol.model import Operation
     from retrysafe.runtime.runs import Run
 
+# Frameworks answer these with an iterable like any other, and with no length.
+_WITHOUT_BODY = frozenset({"204", "304"})
+
 
 class Whole:
     """A response that is complete.
@@ -159,9 +162,9 @@ class Exchange:
         except RetrySafeError as error:
             step = error
         match step:
-            case fx.Forward(_, stored):
-                head = self._response(b"")
-                stamp = stamped(head, stored=stored, protected=True)
+            case fx.Forward(claim, stored):
+                head, protected = self._response(b""), claim is not None
+                stamp = stamped(head, stored=stored or not protected, protected=protected)
                 self._start_response(self._status, self._headers if stamp is head else _text(stamp))
                 return Stream(self._written, self._rest, run, self._close)
             case fx.Execute():
@@ -184,12 +187,12 @@ class Exchange:
     def _reply(self, chunks: Iterable[bytes]) -> fx.Reply:
         self._close = getattr(chunks, "close", None)
         self._rest = iter(chunks)
-        if isinstance(chunks, list | tuple) or self._declared_within_limit():
+        if isinstance(chunks, list | tuple) or self._is_bounded():
             self._written.extend(self._rest)
         elif not self._status:
             # A generator may call start_response only when its first part is asked for.
             self._written.extend(islice(self._rest, 1))
-            if self._declared_within_limit():
+            if self._is_bounded():
                 self._written.extend(self._rest)
             else:
                 return began(self._response(b""))
@@ -203,7 +206,10 @@ class Exchange:
             traceback.print_exception(error, file=self.environ["wsgi.errors"])
         return raised(error, self._limit, self._profile)
 
-    def _declared_within_limit(self) -> bool:
+    def _is_bounded(self) -> bool:
+        """Tell whether the body is known to be small enough to be kept."""
+        if self._status[:3] in _WITHOUT_BODY:
+            return True
         for name, value in self._headers:
             if name.lower() == "content-length":
                 return value.isdigit() and int(value) <= self._limit

@@ -232,7 +232,7 @@ class MemoryVerbs:
         row.due_at = due_at(row.lease_until, row.deaths, backoff_seconds)
         row.reason = None
         self._enter(row, State.RUNNING)
-        return Claimed(row.seen(now).claim(lease_seconds))
+        return Claimed(Claim(row.digest, row.operation_id, row.fence, row.attempt, row.mode, row.name, lease_seconds))
 
     def _park_abandoned(self, row: Row, now: float, reason: str) -> Parked:
         row.deaths += 1
