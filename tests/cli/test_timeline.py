@@ -1,9 +1,8 @@
 """What is known about the course of one operation."""
 
-from dataclasses import replace
-
 import click
 import pytest
+from msgspec.structs import replace
 
 from retrysafe.cli.timeline import Moment, Sign, begun_at, drawn, moments
 from retrysafe.protocol.model import Checkpoint, Mode

@@ -25,7 +25,7 @@ from tests.servers.wire import Connection, Reply, Truncated, request
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
 """How long anything may take before it counts as hung; nothing here depends on being faster."""
 SCAN_SECONDS = 0.05
 TOKEN = "Bearer alice-s3cr3t"

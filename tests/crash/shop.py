@@ -126,6 +126,8 @@ async def _shop(scope: Scope, receive: Receive, send: Send) -> None:
     match scope["path"]:
         case "/held" if operation.attempt == 1:
             await _await()
+        case "/held-twice" if operation.attempt <= 2:
+            await _await()
         case "/blocking" if operation.attempt == 1:
             _wait()
         case "/threaded" if operation.attempt == 1:
@@ -192,8 +194,7 @@ def _wsgi_shop(environ: Environ, start_response: StartResponse) -> Iterable[byte
     operation = _effect(user)
     match environ["PATH_INFO"]:
         case "/held" | "/blocking" if operation.attempt == 1:
-            while not _is_open():
-                time.sleep(LOOK_EVERY_SECONDS)
+            _wait()
         case "/deadly":
             _die()
         case "/stream":

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -30,9 +31,10 @@ from retrysafe.stores.sqlite import SQLiteStore
 from tests.docs import diagram
 from tests.docs.examples import PAGES, ROOT
 
-_BLOCK = re.compile(r"(<!-- made from the code: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- made from the code: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _RULE = re.compile(r"\b[KFCSDR]\d{1,2}\b")
 _RULES = set(re.findall(r"{ #([a-z]\d+) }", PAGES["docs/explanation/protocol.md"].read_text()))
+PACKAGE = ROOT / "src" / "retrysafe"
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
 
@@ -44,6 +46,11 @@ def made(name: str) -> str:
 def filled(page: str) -> str:
     """Return the text of a page with every block as the code has it now."""
     return _BLOCK.sub(lambda match: match[1] + made(match[2]) + match[4], page)
+
+
+def names_of_blocks(page: str) -> list[str]:
+    """Return which blocks a page has."""
+    return [name for _, name, _, _ in _BLOCK.findall(page)]
 
 
 # What the code says about itself.
@@ -286,16 +293,29 @@ def _command(command: click.Command, parent: click.Context, name: str) -> str:
 
 
 def layers() -> str:
-    """Write who stands above whom, as the import linter enforces it."""
+    """Write who stands above whom, as the import linter enforces it; what is in brackets there may not exist yet."""
     linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     [contract] = [contract for contract in linter["contracts"] if contract["type"] == "layers"]
-    lines = [re.sub(r"[()]", "", layer) for layer in contract["layers"]]
-    return "```text\n" + "\n   ↓\n".join(lines) + "\n```"
+    lines = [[name.strip("()") for name in layer.split(" | ")] for layer in contract["layers"]]
+    there = [[name for name in line if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()] for line in lines]
+    return "```text\n" + "\n".join(" | ".join(line) for line in there if line) + "\n```"
 
 
+def room(name: str) -> str:
+    """Write what each module of a package says that it is for."""
+    modules = sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / f"{name}.py"]
+    rows = [
+        (f"[{path.relative_to(PACKAGE)}]({path.relative_to(ROOT)})", " ".join(first.split()).replace("``", "`"))
+        for path in modules
+        if (first := (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0])
+    ]
+    return _table(("File", "What it is for"), rows)
+
+
+ROOMS = ("errors", "protocol", "http", "stores", "runtime", "adapters", "testing", "cli", "demo")
 BLOCKS: dict[str, Callable[[], str]] = {
-    made.__name__: made
-    for made in (
+    block.__name__: block
+    for block in (
         policy,
         key_rules,
         fingerprint_rules,
@@ -313,7 +333,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         commands,
         layers,
     )
-}
+} | {f"room {name}": partial(room, name) for name in ROOMS}
 
 if __name__ == "__main__":
     for path in PAGES.values():

@@ -1,7 +1,8 @@
 """Ready-made nouns for tests of the protocol: every field has a value, and a test names those that matter to it."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from retrysafe.protocol.encoding import encode_outcome
 from retrysafe.protocol.fingerprint import Fingerprint, FingerprintRules, Secret, fingerprint

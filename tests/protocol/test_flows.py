@@ -1,11 +1,12 @@
 """Every path of ``flows.py``, played without a runtime."""
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from retrysafe.errors import (
     AttemptSuperseded,
@@ -70,7 +71,7 @@ def executed(policy: Policy, *answers: object) -> Trace[Answer]:
     mine = ONCE_CLAIM if policy.mode is Mode.ONCE else AGAIN_CLAIM
     trace = handled(policy, Claimed(mine), *answers)
     assert trace.asked[:2] == (fx.Claim(ASK), fx.Execute(mine))
-    return replace(trace, asked=trace.asked[2:])
+    return dataclasses.replace(trace, asked=trace.asked[2:])
 
 
 # What a claim finds.

@@ -12,9 +12,10 @@ from tests.servers.apps import steps as to
 from tests.servers.apps.guards import SMALL
 from tests.servers.case import Case, only, own_headers
 from tests.servers.gates import Gates
-from tests.servers.harness import ASGI, Kind
+from tests.servers.harness import ASGI, WSGI, Kind
 from tests.servers.wire import Connection, Truncated
 
+FILE = b"content of a file\n" * 10_000
 LOCATED = [("Content-Type", "text/plain"), ("Location", "/things/1"), ("X-Twice", "one"), ("X-Twice", "two")]
 
 
@@ -178,18 +179,28 @@ def test_background_work_follows_a_stream_once(case: Case, gates: Gates) -> None
     assert case.effects == 1
 
 
-def test_a_file_is_sent_and_not_kept(case: Case) -> None:
-    """S5: whether the server sends it by itself or not."""
-    if case.server.kind in ASGI and case.server.kind is not Kind.GRANIAN:
-        path, mark = "/starlette/file", []
-    else:
-        file = case.server.directory / "a-file"
-        file.write_bytes(b"content of a file\n" * 10_000)
-        start = [to.start(200)] if case.server.kind.asgi else []
-        path, mark = "/once/file", [case.effect, *start, ["path", str(file)]]
-    plain = case.send(path, mark, more=[("X-Plain", "yes")])
-    first = case.send(path, mark)
+@only([Kind.GRANIAN, *WSGI])
+def test_a_file_that_the_server_sends_is_not_kept(case: Case) -> None:
+    """S5: ``http.response.pathsend`` and ``wsgi.file_wrapper``."""
+    file = case.server.directory / "a-file"
+    file.write_bytes(FILE)
+    steps = [case.effect, *([to.start(200)] if case.server.kind.asgi else []), ["path", str(file)]]
+    plain = case.send(steps=steps, more=[("X-Plain", "yes")])
+    first = case.send(steps=steps)
+    assert (plain.body, first.status, first.body) == (FILE, plain.status, FILE)
+    assert (case.retry(steps=steps).code, case.effects) == ("completed-not-replayable", 2)
+
+
+@only(ASGI)
+def test_a_file_response_is_the_same_with_and_without_a_guard(case: Case) -> None:
+    """S5, S2: it has a length, so that it is kept where the application itself reads the file."""
+    plain = case.send("/starlette/file", more=[("X-Plain", "yes")])
+    first = case.send("/starlette/file")
     assert len(first.body) > 100_000
-    assert (first.status, first.body) == (plain.status, plain.body)
-    retry = case.send(path, mark)
-    assert (retry.code, case.effects) == ("completed-not-replayable", 2)
+    assert (first.status, first.body, first.headers_but_date) == (plain.status, plain.body, plain.headers_but_date)
+    retry = case.send("/starlette/file")
+    if case.server.kind is Kind.GRANIAN:
+        assert retry.code == "completed-not-replayable"
+    else:
+        assert (retry.replayed, retry.body) == (True, first.body)
+    assert case.effects == 2

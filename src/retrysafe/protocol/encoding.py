@@ -1,4 +1,4 @@
-"""Stored outcomes and requests: versioned, never pickled, compressed above 1 KiB (S11).
+"""Stored outcomes and requests: versioned, never pickled, compressed when the body is above 1 KiB (S11).
 
 A record is one format byte followed by a payload:
 
@@ -34,7 +34,7 @@ _requests = msgspec.msgpack.Decoder(StoredRequest)
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """Encode an outcome for the store."""
-    return _pack(_encoder.encode(outcome))
+    return _pack(_encoder.encode(outcome), len(outcome.body or b""))
 
 
 def decode_outcome(record: bytes) -> Outcome:
@@ -48,7 +48,7 @@ def decode_outcome(record: bytes) -> Outcome:
 
 def encode_request(request: StoredRequest) -> bytes:
     """Encode what a re-run needs (R13)."""
-    return _pack(_encoder.encode(request))
+    return _pack(_encoder.encode(request), len(request.body))
 
 
 def decode_request(record: bytes) -> StoredRequest:
@@ -60,8 +60,8 @@ def decode_request(record: bytes) -> StoredRequest:
     return _unpack(record, _requests)
 
 
-def _pack(payload: bytes) -> bytes:
-    if len(payload) <= _COMPRESS_ABOVE_BYTES:
+def _pack(payload: bytes, body_bytes: int) -> bytes:
+    if body_bytes <= _COMPRESS_ABOVE_BYTES:
         return _PLAIN + payload
     packed = zlib.compress(payload, _ZLIB_LEVEL)
     # Images and archives do not shrink: keep them as they are.

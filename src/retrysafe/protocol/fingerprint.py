@@ -119,7 +119,7 @@ class Secret:
         inner = sha256(bytes(byte ^ 0x36 for byte in block))
         outer = sha256(bytes(byte ^ 0x5C for byte in block))
         unnamed = cls(b"", value, inner, outer)
-        # No fingerprint begins like this label: theirs begin with a length of 8 bytes.
+        # No fingerprint begins like this label: theirs begin with the number of their parts.
         return cls(unnamed.hmac(b"retrysafe secret id", b"")[:_ID_BYTES], value, inner, outer)
 
     def hmac(self, head: bytes, tail: bytes) -> bytes:

@@ -7,7 +7,6 @@ compared with each other. Durations are ``*_seconds: float``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
@@ -136,6 +135,16 @@ class Final(Exception):
         self.response = response
 
 
+class Discreet(msgspec.Struct, frozen=True):
+    """A value whose representation shows no bytes: they are digests, fingerprints and stored payloads (K8)."""
+
+    def __repr__(self) -> str:
+        """Show every field that is not bytes."""
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = ", ".join(f"{name}={value!r}" for name, value in fields if not isinstance(value, bytes))
+        return f"{type(self).__name__}({shown})"
+
+
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What a checkpoint keeps of an execution.
 
@@ -163,11 +172,10 @@ class StoredRequest(msgspec.Struct, frozen=True, array_like=True):
     operation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Discreet, frozen=True):
     """In which scope a key is unique, and its digest (K4). The key itself is not kept (K8)."""
 
-    digest: bytes = field(repr=False)
+    digest: bytes
     """16 bytes; the primary key of the checkpoint."""
     namespace: str
     principal: str
@@ -176,8 +184,7 @@ class Identity:
     """A short prefix of the key, at most a quarter of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Discreet, frozen=True):
     """What a request asks of the store when it wants the claim.
 
     Attributes:
@@ -203,14 +210,13 @@ class Ask:
     tombstone_seconds: float
     attempts: int
     backoff_seconds: float = 0.0
-    request: bytes | None = field(default=None, repr=False)
+    request: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Discreet, frozen=True):
     """The right to execute. Every write carries it, and the store compares ``fence`` in the same statement (C4)."""
 
-    digest: bytes = field(repr=False)
+    digest: bytes
     operation_id: str
     fence: int
     attempt: int
@@ -219,11 +225,10 @@ class Claim:
     lease_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Discreet, frozen=True):
     """The stored entity of one operation, as read at the instant ``now`` of the store's clock."""
 
-    digest: bytes = field(repr=False)
+    digest: bytes
     operation_id: str
     name: str
     mode: Mode
@@ -231,7 +236,7 @@ class Checkpoint:
     namespace: str
     principal: str
     key_hint: str
-    fingerprint: bytes = field(repr=False)
+    fingerprint: bytes
     fence: int
     attempt: int
     deaths: int
@@ -244,9 +249,9 @@ class Checkpoint:
     finished_at: float | None
     outcome_until: float | None
     tombstone_until: float
-    outcome: bytes | None = field(repr=False)
+    outcome: bytes | None
     """Encoded ``Outcome``; see ``encoding.py``."""
-    request: bytes | None = field(repr=False)
+    request: bytes | None
     """Encoded ``StoredRequest``; see ``encoding.py``."""
     reason: str | None
     """Why the checkpoint is parked."""
@@ -275,8 +280,7 @@ class Checkpoint:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Discreet, frozen=True):
     """What an operation's own code may know about the attempt it runs in."""
 
     id: str

@@ -21,11 +21,9 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The host's monotonic clock, which is not affected by suspend-free clock steps."""
+    """The host's monotonic clock, which no step of the wall clock moves."""
 
-    def monotonic(self) -> float:
-        """Return seconds since some fixed instant; never goes backwards."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
 
 def uuid7() -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retrysafe.protocol.effects import Execute, Forward
+from retrysafe.protocol.effects import SurfaceEffect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from retrysafe.protocol.effects import AnyEffect, Flow
+    from retrysafe.protocol.effects import AnyEffect, Execute, Flow, Forward
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def drive(flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = No
     """Run ``flow`` from ``reply`` on; return the effect at which the surface must act, or what the flow returned."""
     try:
         effect = flow.send(reply)
-        while not isinstance(effect, Execute | Forward):
+        while not isinstance(effect, SurfaceEffect):
             try:
                 answer = perform(effect)
             except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means
@@ -45,7 +45,7 @@ async def adrive(
     """Run ``flow`` like :func:`drive`, awaiting each effect."""
     try:
         effect = flow.send(reply)
-        while not isinstance(effect, Execute | Forward):
+        while not isinstance(effect, SurfaceEffect):
             try:
                 answer = await perform(effect)
             except Exception as error:  # noqa: BLE001 - the flow decides what an error of a performer means

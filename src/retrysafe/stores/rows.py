@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from retrysafe.errors import RecordUnreadable
 from retrysafe.protocol.model import Checkpoint, Mode
 from retrysafe.protocol.states import LEASED, State, sources
 
-COLUMNS = tuple(column.name for column in fields(Checkpoint) if column.name != "now")
+COLUMNS = tuple(column for column in Checkpoint.__struct_fields__ if column != "now")
 """Every stored field of a checkpoint, in the order in which queries select them and :func:`checkpoint` reads them."""
 
 LISTED = tuple("NULL" if column in {"outcome", "request"} else column for column in COLUMNS)

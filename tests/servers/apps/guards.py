@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from retrysafe import SHARED, Event, HttpRequest, Response, RetrySafe
-from tests.servers.apps.steps import DIRECTORY
+from tests.servers.apps.steps import DIRECTORY, mark
 
 if TYPE_CHECKING:
     from retrysafe import Checkpoint
@@ -24,6 +24,9 @@ _lock = threading.Lock()
 def _principal(request: HttpRequest) -> str | None:
     """Tell who calls; tokens may rotate, the principal stays (K5)."""
     token = request.header("authorization") or ""
+    asked = request.header("x-asked")
+    if asked is not None:
+        mark(asked)
     if token == "Bearer broken":
         message = "the session store is down, secret-detail"
         raise RuntimeError(message)

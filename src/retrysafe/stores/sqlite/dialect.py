@@ -7,8 +7,10 @@ turn at the interpreter lock. Only what was refused is read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.effects import Receipt, Written
