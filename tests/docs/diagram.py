@@ -1,4 +1,4 @@
-"""The states of a checkpoint as a picture: what it shows is ``TRANSITIONS``, only where each state stands is said here."""
+"""The states of a checkpoint as a picture: it shows ``TRANSITIONS``; only where each state stands is said here."""
 
 from collections.abc import Iterator
 from math import copysign, hypot
@@ -68,7 +68,8 @@ def _moves() -> Iterator[str]:
             if target in TRANSITIONS[source]:
                 style = "move later" if NOT_ENTERED_YET & {source, target} else "move"
                 way = _loop(source) if source is target else _line(source, target)
-                yield f'  <path class="{style}" d="{way}" marker-end="url(#head)"><title>{source} to {target}</title></path>\n'
+                title = f"<title>{source} to {target}</title>"
+                yield f'  <path class="{style}" d="{way}" marker-end="url(#head)">{title}</path>\n'
 
 
 def _boxes() -> Iterator[str]:

@@ -27,10 +27,13 @@ from retrysafe import RetrySafe
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path
-    for path in (*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "ARCHITECTURE.md")
+    for path in (
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")),
+    )
 }
 
-LANGUAGES_TO_READ = {"http", "ini", "json", "sql", "text"}
+LANGUAGES_TO_READ = {"http", "sh", "sql", "text"}
 """Of blocks that only show something."""
 
 _PATIENCE_SECONDS = 30.0
@@ -88,7 +91,10 @@ class Runner:
 
     @staticmethod
     def _write(path: Path) -> Callable[[Example], None]:
-        return lambda example: path.write_text(str(example.parsed)) and None
+        def write(example: Example) -> None:
+            path.write_text(str(example.parsed))
+
+        return write
 
     def _type(self, example: Example) -> None:
         if self._shell is None:

@@ -5,6 +5,7 @@ In a page it stands between ``<!-- made from the code: NAME -->`` and ``<!-- end
 
 import ast
 import inspect
+import logging
 import re
 import sys
 import textwrap
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import click
 
@@ -36,6 +36,8 @@ _RULE = re.compile(r"\b[KFCSDR]\d{1,2}\b")
 _RULES = set(re.findall(r"{ #([a-z]\d+) }", PAGES["docs/explanation/protocol.md"].read_text()))
 PACKAGE = ROOT / "src" / "retrysafe"
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+_FEWEST = {"d": 2, "h": 2, "min": 2, "s": 0}
+"""24 h reads better than 1 d."""
 
 
 def made(name: str) -> str:
@@ -63,8 +65,9 @@ def _documented(kind: type) -> dict[str, str]:
     found = _section(kind.__doc__ or "", "Attributes")
     for member, text in zip(tree.body, tree.body[1:], strict=False):
         match member, text:
-            case (ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)])), ast.Expr(
-                ast.Constant(str(words))
+            case (
+                (ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)])),
+                ast.Expr(ast.Constant(str(words))),
             ):
                 found[name] = inspect.cleandoc(words)
             case _:
@@ -84,14 +87,17 @@ def _value(value: object) -> str:
     match value:
         case timedelta():
             seconds = value.total_seconds()
-            unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0 and seconds >= 2 * size or size == 1)
+            fits = (unit for unit, size in _UNITS.items() if seconds % size == 0 and seconds >= _FEWEST[unit] * size)
+            unit = next(fits)
             return f"{seconds / _UNITS[unit]:g} {unit}"
         case bool() | None:
             return f"`{value}`"
         case int() if value and value % (1024 * 1024) == 0:
             return f"{value // (1024 * 1024)} MiB"
-        case frozenset() | tuple() | list():
-            return ", ".join(f"`{item}`" for item in (sorted(value) if isinstance(value, frozenset) else value)) or "none"
+        case frozenset():
+            return _value(tuple(sorted(value)))
+        case tuple():
+            return ", ".join(f"`{item}`" for item in value) or "none"
         case str():
             return f"`{value}`"
         case _ if is_dataclass(value):
@@ -105,7 +111,8 @@ def _value(value: object) -> str:
 
 def _cell(text: str) -> str:
     """Write reStructuredText of a docstring as one line of a Markdown table, with links to the rules."""
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", " ".join(text.split())).replace("``", "`").replace("|", "\\|")
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", " ".join(text.split()))
+    text = text.replace("``", "`").replace("|", "\\|")
     return _RULE.sub(lambda rule: _rule(rule[0]), text)
 
 
@@ -205,7 +212,8 @@ def problems() -> str:
 def explanations() -> str:
     """Write what each code means, why it comes, and what to do."""
     return "\n\n".join(
-        f"### {code.number} {code.code} {{ #{code.number.lower()} }}\n\n{code.what}\n\n**Why:** {code.why}\n\n**Fix:** {code.fix}"
+        f"### {code.number} {code.code} {{ #{code.number.lower()} }}\n\n"
+        f"{code.what}\n\n**Why:** {code.why}\n\n**Fix:** {code.fix}"
         for code in codes.ALL
     )
 
@@ -232,12 +240,14 @@ def event_table() -> str:
     kinds = [
         kind
         for kind in vars(events).values()
-        if inspect.isclass(kind) and issubclass(kind, events.Event) and kind not in {events.Event, events.OperationEvent}
+        if inspect.isclass(kind)
+        and issubclass(kind, events.Event)
+        and kind not in {events.Event, events.OperationEvent}
     ]
     rows = [
         (
             f"`{kind.__name__}`",
-            events.logging.getLevelName(kind.level).lower(),
+            logging.getLevelName(kind.level).lower(),
             _cell(inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:")[0]),
             ", ".join(f"`{name}`" for name in inspect.signature(kind).parameters),
         )
@@ -253,7 +263,8 @@ def legend() -> str:
     def kind(state: State) -> str:
         return "final" if state in FINAL else "a lease runs" if state in LEASED else "open"
 
-    return _table(("State", "Kind", "What it says"), [(f"`{state}`", kind(state), _cell(texts[state.name])) for state in State])
+    rows = [(f"`{state}`", kind(state), _cell(texts[state.name])) for state in State]
+    return _table(("State", "Kind", "What it says"), rows)
 
 
 def transitions() -> str:
@@ -297,7 +308,8 @@ def layers() -> str:
     linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     [contract] = [contract for contract in linter["contracts"] if contract["type"] == "layers"]
     lines = [[name.strip("()") for name in layer.split(" | ")] for layer in contract["layers"]]
-    there = [[name for name in line if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()] for line in lines]
+    packages = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    there = [[name for name in line if name in packages] for line in lines]
     return "```text\n" + "\n".join(" | ".join(line) for line in there if line) + "\n```"
 
 

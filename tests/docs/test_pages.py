@@ -8,7 +8,8 @@ from tests.docs.examples import PAGES, ROOT
 
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
 WORDS_NEVER_SAID = re.compile(
-    r"\b(zombie|cache hit|dedup|TTL|stale|orphan|exactly-once delivery|seamless\w*|blazing\w*|leverage\w*|simply)\b", re.IGNORECASE
+    r"\b(zombie|cache hit|dedup|TTL|stale|orphan|exactly-once delivery|seamless\w*|blazing\w*|leverage\w*|simply)\b",
+    re.IGNORECASE,
 )
 MAY_NAME_THEM = {"docs/reference/glossary.md"}
 
@@ -38,6 +39,14 @@ def test_rules_of_the_protocol_can_be_linked_to() -> None:
     anchors = re.findall(r"^\*\*([A-Z]\d+)\*\*\{ #(\w+) \}", text, re.MULTILINE)
     assert len(anchors) > 40
     assert all(name.lower() == anchor for name, anchor in anchors)
+
+
+def test_every_make_target_that_a_page_names_is_there() -> None:
+    named = {
+        target for path in PAGES.values() for target in re.findall(r"(?:^|`)make (\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert {"demo", "test", "bench"} <= named
+    assert named <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_the_changelog_names_the_version_that_is_built() -> None:

@@ -229,6 +229,17 @@ class TestWriteAheadLog:
         store.close()
         assert [entry.name for entry in path.parent.iterdir()] == ["store.db"]
 
+    def test_closing_folds_the_log_into_the_file_beside_other_processes(
+        self, store: SQLiteStore, path: Path, log: Path
+    ) -> None:
+        """SQLite does so by itself only when the last connection of all is closed."""
+        other = sqlite3.connect(path)
+        other.execute("SELECT count(*) FROM retrysafe_checkpoint").fetchall()
+        store.run(partial(store.verbs.claim, an_ask()))
+        store.close()
+        assert log.stat().st_size == 0
+        other.close()
+
     def test_space_of_deleted_rows_is_used_again(self, store: SQLiteStore, path: Path, clock: ManualClock) -> None:
         """S10: the file stays as large as what lives in it at once."""
         runner = Runner(store, "sync")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from retrysafe.errors import StoreError
 from retrysafe.protocol.model import Identity
@@ -109,8 +110,7 @@ def test_one_failing_program_does_not_fail_its_neighbours(store: SQLiteStore) ->
 
 def test_a_program_that_breaks_a_constraint_fails_alone(store: SQLiteStore) -> None:
     short = Identity(b"short", "tests", "alice", "k")
-    ask = an_ask()
-    bad = type(ask)(**{name: getattr(ask, name) for name in ask.__slots__ if name != "identity"}, identity=short)
+    bad = replace(an_ask(), identity=short)
     with held_up(store):
         jobs = [ThreadJob(partial(store.verbs.claim, asked)) for asked in (bad, an_ask("good"))]
         for job in jobs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import sys
 from functools import partial
@@ -263,22 +264,14 @@ class RetrySafeMiddleware:
 
     async def _drain(self) -> None:
         """Let operations in flight end; then stop what is left, and hand over what has really stopped (C7)."""
+        # What the scan finds from now on, such as what is handed over below, is for other processes.
+        self._loop = None
         live = dict(self._live)
         if live:
             await asyncio.wait(live, timeout=self._guard.drain_seconds)
         left = {task: exchange for task, exchange in live.items() if not task.done()}
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=_STOP_SECONDS)
-        stopped = [
-            exchange.claim
-            for task, exchange in left.items()
-            if task.done() and exchange.claim is not None and (exchange.presence is None or exchange.presence() is None)
-        ]
-        left.clear()
         live.clear()
-        await asyncio.to_thread(self._hand_over, stopped)
+        await asyncio.to_thread(self._hand_over, await _stop(left))
 
     def _hand_over(self, claims: Sequence[Claim]) -> None:
         engine = self._guard.local_engine()
@@ -318,6 +311,28 @@ def _cancel(task: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
     """Cancel an operation's task from another thread."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(task.cancel)
+
+
+async def _stop(left: dict[asyncio.Task[None], Exchange]) -> list[Claim]:
+    """Cancel what is left, and return the claims of which nothing runs any more: no task and no thread (C7)."""
+    if not left:
+        return []
+    for operation in tuple(left):
+        operation.cancel()
+    await asyncio.wait(left, timeout=_STOP_SECONDS)
+    ended = [
+        (exchange.claim, exchange.presence)
+        for task, exchange in left.items()
+        if task.done() and exchange.claim is not None
+    ]
+    # Tracebacks of the cancelled tasks, and timers that were cancelled but are not yet due, hold contexts as well.
+    del operation
+    left.clear()
+    for timer in getattr(asyncio.get_running_loop(), "_scheduled", ()):
+        if timer.cancelled():
+            timer._context = None  # noqa: SLF001 - it never runs; there is no other way to let go of it
+    gc.collect()
+    return [claim for claim, presence in ended if presence is None or presence() is None]
 
 
 async def _nowhere(_: Message) -> None:

@@ -168,6 +168,17 @@ class WritePromises:
             met = runner.read(claim)
             assert (met.lease_until, met.due_at) == (met.now + 10, met.now + 10)
 
+    def test_a_lost_claim_cannot_be_renewed(self, runner: Runner, clock: ManualClock) -> None:
+        """C3, C4: beside one that is still held, and without a trace."""
+        lost = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
+        held = runner.claimed(an_ask("another-key", lease_seconds=60))
+        clock.advance(10)
+        winner = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
+        before = runner.read(lost)
+        assert runner.renew(lost, held) == [Lost(), Held()]
+        assert runner.read(lost) == before
+        assert runner.renew(winner) == [Held()]
+
     def test_a_renewal_keeps_the_back_off(self, runner: Runner, clock: ManualClock) -> None:
         """R8: an attempt that ran for long is left alone as long as one that died at once."""
         runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
