@@ -21,8 +21,9 @@ def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..
     with ExitStack() as stack:
 
         def found(**settings: Any) -> Town:
-            towns.append(stack.enter_context(Town(tmp_path / f"town-{len(towns)}", **settings)))
-            return towns[-1]
+            made = stack.enter_context(Town(tmp_path / f"town-{len(towns)}", **settings))
+            towns.append(made)
+            return made
 
         yield found
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.servers.wire import Connection, Reply, Truncated, request
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 """How long anything may take before it counts as hung; nothing here depends on being faster."""
 SCAN_SECONDS = 0.05
 TOKEN = "Bearer alice-s3cr3t"
@@ -55,7 +55,7 @@ def gunicorn(worker: str = "sync", *more: str) -> tuple[str, ...]:
     return (*options, *more, app)
 
 
-def until(condition: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
+def until(condition: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
     """Look until something is so, and return it."""
     give_up_at = time.monotonic() + seconds
     while not (found := condition()):
@@ -111,10 +111,8 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
         # Workers that outlived their master; the group is ours, because it was started as a session of its own.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(PATIENCE_SECONDS)
 
 
@@ -182,13 +180,15 @@ class Town:
         except FileNotFoundError:
             return []
 
-    def events(self, server: Server) -> list[str]:
-        """The kinds of events that a process told of, in order."""
-        try:
-            lines = (self.directory / f"events-{server.pid}").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [line.partition(" ")[0] for line in lines]
+    def forget_ledger(self) -> None:
+        """Begin with no effects and no events."""
+        for path in (self.directory / "ledger", *self.directory.glob("events-*")):
+            path.unlink(missing_ok=True)
+
+    def events(self, server: Server | None = None) -> list[str]:
+        """The kinds of events that a process told of, in order; or all of them."""
+        files = sorted(self.directory.glob(f"events-{server.pid}" if server else "events-*"))
+        return [line.partition(" ")[0] for file in files for line in file.read_text().splitlines()]
 
     @property
     def checkpoints(self) -> list[Checkpoint]:

@@ -22,7 +22,7 @@ from tests.crash.settings import Fault
 from tests.servers.wire import Reply
 
 PAGE = ROOT / "docs" / "reference" / "crash-table.md"
-_AT_ONCE = 4
+_AT_ONCE = 6
 
 Mode = Literal["once", "again"]
 Finder = Literal["the scan", "the retrying client"]
@@ -180,9 +180,9 @@ happened, all in all.
 - **replay**: the outcome was recorded before the crash; every retry gets it.
 - A number alone: the operation was run again and has its outcome. Where it is **2**, the effect of the dead attempt had
   happened and nobody could know: that is what declaring an operation `again` says is harmless.
-- *Frozen*: what the process tries to write when it wakes is refused, and its client gets the other attempt's outcome, or
-  503 `attempt-superseded`. In mode `once` nobody else may have run it, so the late attempt itself may still record the
-  truth of a parked operation.
+- *Frozen*: what the process tries to write when it wakes is refused, and its client gets the other attempt's outcome,
+  or 503 `attempt-superseded`. In mode `once` nobody else may have run it, so the late attempt itself may still record
+  the truth of a parked operation.
 
 This page is written by `python -m tests.crash.table`; a test kills the processes again and compares.
 """

@@ -34,9 +34,7 @@ def in_flight(shop: Town, server: Server, path: str, client: ThreadPoolExecutor)
 
 
 @pytest.mark.parametrize("command", GRACEFUL.values(), ids=list(GRACEFUL))
-def test_what_can_be_finished_is_finished_and_replayed_by_the_next_process(
-    town: Found, command: Sequence[str]
-) -> None:
+def test_what_can_be_finished_is_finished_and_replayed_by_the_next_process(town: Found, command: Sequence[str]) -> None:
     """SIGTERM drains (C7)."""
     shop = town(lease_seconds=A_LONG_LEASE)
     server = shop.start(command)

@@ -1,4 +1,4 @@
-"""The crash table: each cell is a real process that was killed, and a real process or client that found what it left."""
+"""The crash table: each cell is a real process that was killed, and a process or client that found what it left."""
 
 from collections.abc import Mapping
 from itertools import product

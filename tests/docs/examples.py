@@ -6,6 +6,7 @@ readers need not see stands in a comment that begins with ``<!--- invisible-code
 """
 
 import asyncio
+import os
 import re
 import socket
 import subprocess
@@ -125,7 +126,7 @@ class Shell:
         self._process = subprocess.Popen(
             ["bash"],
             cwd=folder,
-            env={"PATH": "/usr/bin:/bin", "COLUMNS": "140", "NO_COLOR": "1", "no_proxy": "*"},
+            env={"PATH": os.environ["PATH"], "COLUMNS": "140", "NO_COLOR": "1", "no_proxy": "*"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

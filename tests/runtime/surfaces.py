@@ -137,6 +137,8 @@ def responding(handler: Handler, status: int = 201) -> App:
     """An ASGI application that answers once its handler is done."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError
         await receive()
         await handler()
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"2")]})

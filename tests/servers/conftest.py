@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -18,7 +18,7 @@ _LOG = pytest.StashKey[tuple[Server, int]]()
 
 def _kinds(item: pytest.Item) -> list[Kind]:
     """The server that a test runs on."""
-    parameters: dict[str, Any] = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
     return [parameters["server"]] if "server" in parameters else []
 
 

@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+
 import pytest
 
 from retrysafe.stores.sqlite import SQLiteStore
@@ -72,9 +74,11 @@ class Kind(StrEnum):
             case Kind.GRANIAN:
                 return ["granian", "--interface", "asgi", *at, "--loop", "asyncio", "--log-level", "warning", ASGI_APP]
             case Kind.GUNICORN_SYNC:
-                return ["gunicorn", "--bind", bind, "--worker-class", "sync", "--workers", "3", "--preload", *_GUNICORN, WSGI_APP]
+                told = ["--worker-class", "sync", "--workers", "3", "--preload"]
+                return ["gunicorn", "--bind", bind, *told, *_GUNICORN, WSGI_APP]
             case Kind.GUNICORN_THREADS:
-                return ["gunicorn", "--bind", bind, "--worker-class", "gthread", "--threads", "4", *_GUNICORN, WSGI_APP]
+                told = ["--worker-class", "gthread", "--threads", "4"]
+                return ["gunicorn", "--bind", bind, *told, *_GUNICORN, WSGI_APP]
             case Kind.WSGIREF:
                 return ["tests.servers.apps.wsgiref_main", str(port)]
 
@@ -207,10 +211,8 @@ def stop(process: subprocess.Popen[bytes]) -> int:
         return -signal.SIGKILL
     finally:
         # Workers that outlived their master; the group is ours, because it was started as a session of its own.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait(PATIENCE_SECONDS)
 
 

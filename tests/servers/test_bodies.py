@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -67,10 +68,8 @@ def test_a_body_far_beyond_the_limit_does_no_harm(case: Case) -> None:
     """S8: the client hears 413, or its connection is cut while it still sends; the server goes on."""
     with case.server.connect() as connection:
         connection.send_as_far_as_possible(case.request("/small/1", body=b"x" * 8_000_000))
-        try:
+        with suppress(ConnectionResetError, Truncated):
             assert connection.reply().status == 413
-        except (ConnectionResetError, Truncated):
-            pass
     assert (case.effects, case.send("/small/1").status) == (0, 201)
 
 

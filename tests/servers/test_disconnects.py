@@ -50,6 +50,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < give_up_at
+        time.sleep(0.002)
 
 
 @PATHS

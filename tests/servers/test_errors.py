@@ -123,7 +123,14 @@ TABLE = (
         asks_again=True,
         names_operation=True,
     ),
-    Problem(503, "store-unavailable", lambda case, _: case.send("/storeless/1"), retryable=True, new_key_safe=False, asks_again=True),
+    Problem(
+        503,
+        "store-unavailable",
+        lambda case, _: case.send("/storeless/1"),
+        retryable=True,
+        new_key_safe=False,
+        asks_again=True,
+    ),
     Problem(503, "record-unreadable", _unreadable, retryable=True, new_key_safe=False, asks_again=True),
 )
 

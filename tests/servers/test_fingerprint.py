@@ -36,7 +36,9 @@ SAME = {
     "charset": Pair(b'{"a": 1}', b'{"a": 1}', second_kind="application/json; charset=utf-8"),
     "order of a form": Pair(b"a=1&b=2", b"b=2&a=1", FORM),
     "escapes of a form": Pair(b"a=b+c", b"a=b%20c", FORM),
-    "boundary": Pair(_multipart("one"), _multipart("two"), "multipart/form-data; boundary=one", "multipart/form-data; boundary=two"),
+    "boundary": Pair(
+        _multipart("one"), _multipart("two"), "multipart/form-data; boundary=one", "multipart/form-data; boundary=two"
+    ),
 }
 DIFFERENT = {
     "null and absent": Pair(b'{"a": null}', b"{}"),

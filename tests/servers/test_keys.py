@@ -40,7 +40,9 @@ def test_a_request_id_is_no_key(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", ['"{}"', '"{}";v=1', '"{}"; v="1";w', "  {}\t", '  "{}"  '], ids=["quoted", "item", "items", "padded", "both"]
+    "spelling",
+    ['"{}"', '"{}";v=1', '"{}"; v="1";w', "  {}\t", '  "{}"  '],
+    ids=["quoted", "item", "items", "padded", "both"],
 )
 def test_every_spelling_of_a_key_is_the_same_key(case: Case, spelling: str) -> None:
     """K2."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.servers.wire import Reply
 
 PLAIN = ("X-Plain", "yes")
+EVERYTHING = ["stream", "sync_stream", "file", "events", "listening", "hello", "cookies", "nothing"]
 
 
 def both(case: Case, path: str, method: str = "GET", **request: object) -> tuple[Reply, Reply]:
@@ -44,7 +45,7 @@ def assert_same(plain: Reply, guarded: Reply) -> None:
 
 @only(ASGI)
 @pytest.mark.parametrize("prefix", ["starlette", "inside", "outside"])
-@pytest.mark.parametrize("what", ["stream", "sync_stream", "file", "events", "listening", "hello", "cookies", "nothing"])
+@pytest.mark.parametrize("what", EVERYTHING)
 def test_a_read_is_answered_as_without_a_guard(case: Case, prefix: str, what: str) -> None:
     """S8: with a key, which must not matter, under Starlette and its ``BaseHTTPMiddleware``."""
     plain, guarded = both(case, f"/{prefix}/{what}")
@@ -54,7 +55,7 @@ def test_a_read_is_answered_as_without_a_guard(case: Case, prefix: str, what: st
 
 
 @only(ASGI)
-@pytest.mark.parametrize("what", ["stream", "sync_stream", "file", "events", "listening", "hello", "cookies", "nothing"])
+@pytest.mark.parametrize("what", EVERYTHING)
 def test_a_write_without_a_key_is_answered_as_without_a_guard(case: Case, what: str) -> None:
     """S8, K7."""
     assert_same(*both(case, f"/starlette/{what}", "POST", key=None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -148,10 +149,8 @@ class Connection:
 
     def send_as_far_as_possible(self, data: bytes) -> None:
         """Send what the server still takes; it may answer early and close."""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
 
     def is_closed_by_server(self) -> bool:
         """Wait until the server closes the connection, and tell that it sent nothing before."""

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CHECKERS = {
     "mypy": [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "--no-incremental"],
-    "pyright": [str(Path(sys.executable).with_name("pyright"))],
+    "pyright": [str(Path(sys.executable).with_name("pyright")), "--pythonpath", sys.executable],
 }
 FORGOTTEN = {
     "a verdict in handle": ("protocol/flows.py", r"            case Expired\(checkpoint\):\n(?:                .*\n)+"),

@@ -135,7 +135,7 @@ def _row(seen: Checkpoint, length: int) -> dict[str, Text]:
         "attempt": Text(str(seen.attempt) if seen.attempt > 1 else ""),
         "age": Text(duration(seen.age_seconds)),
         "lease": Text(_lease(seen)),
-        "key": Text(f"{printable(seen.key_hint)}…" if seen.key_hint else ""),
+        "key": Text(printable(seen.key_hint)),
         "principal": Text(printable(seen.principal)),
         "reason": Text(printable(seen.reason or "")),
     }

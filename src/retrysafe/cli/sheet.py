@@ -56,7 +56,7 @@ def _facts(seen: Checkpoint) -> Iterator[str]:
     facts = {
         "principal": printable(seen.principal) or "(all callers share one scope)",
         "namespace": printable(seen.namespace),
-        "key": f"{printable(seen.key_hint)}…" if seen.key_hint else "(no hint is kept)",
+        "key": printable(seen.key_hint) if seen.key_hint else "(no hint is kept)",
         "attempts": f"{seen.attempt}, of which {seen.deaths} ended without an outcome" if seen.deaths else seen.attempt,
         "fence": seen.fence,
         "latest": f"attempt {seen.attempt_id}" if seen.attempt_id != seen.operation_id else "",

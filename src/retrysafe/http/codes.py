@@ -135,7 +135,7 @@ OUTCOME_UNKNOWN = Code(
     new_key_safe=False,
     what="The operation is parked: an attempt ended without an outcome, and nothing runs it again by itself.",
     why="The process died, or lost the store, in the middle of an operation that is declared `once`.",
-    fix="Find out whether it happened, then settle it. A new key could make it happen twice.",
+    fix="Find out whether it happened before anybody uses a new key: that could make it happen twice.",
 )
 NOT_REPLAYABLE = Code(
     number="E023",

@@ -45,6 +45,9 @@ def ask_for(
     """Make the ask of a guarded request; the key goes no further than this (K8)."""
     mode = Mode(policy.mode)
     rerun = encode_request(stored_request(request, policy.rerun_headers, name)) if mode is Mode.AGAIN else None
+    fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
+    # Digested here, by the request's own thread or loop, and not inside the store's transaction.
+    _ = fingerprint.stored
     return Ask(
         identity=Identity(
             digest=identity_digest(engine.pepper, guard.namespace, principal, key),
@@ -52,7 +55,7 @@ def ask_for(
             principal=principal,
             key_hint=key_hint(key),
         ),
-        fingerprint=request_fingerprint(request, policy.fingerprint, engine.secrets),
+        fingerprint=fingerprint,
         attempt_id=uuid7(),
         name=name,
         mode=mode,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from retrysafe.stores.program import Factory
 
 _LATEST_WEIGHT = 0.2
+# Undeclared operations are named by their path, which may hold ids: what is remembered of them is only an estimate.
+_MOST_NAMES = 1000
 
 
 class Engine:
@@ -185,6 +187,8 @@ class Engine:
         seconds = self.clock.monotonic() - live.started_at if live else 0.0
         if live:
             usual = self._durations.get(claim.name, seconds)
+            if len(self._durations) >= _MOST_NAMES and claim.name not in self._durations:
+                self._durations.clear()
             self._durations[claim.name] = usual + _LATEST_WEIGHT * (seconds - usual)
         self.emit(event(seconds))
 

@@ -29,9 +29,9 @@ class Engines:
     def __init__(
         self,
         store: Store,
+        secrets: Sequence[Secret],
         *,
         pepper: bytes | None,
-        secrets: Sequence[Secret],
         emit: Callable[[Event], None],
         policy_of: Callable[[str], Policy],
         scan_seconds: float | None,
@@ -41,8 +41,8 @@ class Engines:
 
         Args:
             store: where checkpoints live; it serves threads and event loops.
-            pepper: the one the store must have, or None for the store's own (K4).
             secrets: of fingerprints, current one first; empty for the store's own (F2).
+            pepper: the one the store must have, or None for the store's own (K4).
             emit: takes every event.
             policy_of: returns the policy of an operation by its name.
             scan_seconds: time between two looks for abandoned operations, or None not to look (R2).

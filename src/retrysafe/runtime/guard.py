@@ -109,15 +109,6 @@ class RetrySafe:
         Raises:
             ConfigurationError: every problem is listed with its fix.
         """
-        problems: list[str] = []
-        if principal is None:
-            problems.append(_PRINCIPAL_FIX)
-        place = _collect(problems, lambda: open_store(store) if isinstance(store, str) else store)
-        secrets = _collect(problems, lambda: tuple(Secret.of(secret) for secret in fingerprint_secrets)) or ()
-        if scan is not None and scan <= timedelta(0):
-            problems.append(f"scan is {scan}: choose a positive duration, or None to leave recovery to other processes")
-        if problems:
-            raise ConfigurationError(problems)
         self.keys = keys or KeyRules()
         self.profile = profile
         self.namespace = namespace
@@ -130,9 +121,8 @@ class RetrySafe:
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
         self._routes = Routes(self.default_policy, methods)
         self._engines = Engines(
-            place,
+            *_checked(store, principal, fingerprint_secrets, scan),
             pepper=pepper,
-            secrets=secrets,
             emit=self.emit,
             policy_of=self.policy_of,
             scan_seconds=self.scan_seconds,
@@ -203,6 +193,29 @@ class RetrySafe:
     def local_engine(self) -> Engine:
         """Return this process's engine as it is; it may not be connected yet."""
         return self._engines.local()
+
+
+def _checked(
+    store: str | Store,
+    principal: Principal | Shared | None,
+    fingerprint_secrets: Sequence[bytes],
+    scan: timedelta | None,
+) -> tuple[Store, Sequence[Secret]]:
+    """Return the store and the secrets.
+
+    Raises:
+        ConfigurationError: every problem is listed with its fix.
+    """
+    problems: list[str] = []
+    if principal is None:
+        problems.append(_PRINCIPAL_FIX)
+    place = _collect(problems, lambda: open_store(store) if isinstance(store, str) else store)
+    secrets = _collect(problems, lambda: tuple(Secret.of(secret) for secret in fingerprint_secrets))
+    if scan is not None and scan <= timedelta(0):
+        problems.append(f"scan is {scan}: choose a positive duration, or None to leave recovery to other processes")
+    if problems:
+        raise ConfigurationError(problems)
+    return place, secrets
 
 
 def _collect(problems: list[str], make: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever ``make`` returns

@@ -1,1 +1,1 @@
-"""Stores: where checkpoints live. ``base.py`` is the contract, ``memory.py`` its executable specification."""
+"""Stores: where checkpoints live. ``base.py`` is the contract, ``memory`` its executable specification."""

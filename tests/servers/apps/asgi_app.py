@@ -31,7 +31,8 @@ async def scripted(scope: Scope, receive: Receive, send: Send) -> None:
         return
     body = await _whole_body(receive)
     for step in decode(header(scope, HEADER)):
-        await _do(step, scope, body, receive, send)
+        if not await _work(step, receive) and not await _respond(step, send):
+            await _tell(step, scope, body, send)
 
 
 async def _whole_body(receive: Receive) -> bytes:
@@ -45,27 +46,38 @@ async def _whole_body(receive: Receive) -> bytes:
     return body
 
 
-async def _do(step: Step, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+async def _work(step: Step, receive: Receive) -> bool:
+    """Do a step that sends nothing."""
     match step:
         case ["effect", label]:
             mark(label)
         case ["gate", path]:
             await pass_gate(path)
+        case ["await-disconnect", path]:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            await pass_gate(path)
+        case ["raise", kind]:
+            raise raised(kind)
+        case _:
+            return False
+    return True
+
+
+async def _respond(step: Step, send: Send) -> bool:
+    """Do a step that is a part of a response."""
+    match step:
         case ["respond", status, headers, text]:
             content = text.encode("latin-1")
-            pairs = [*_bytes(headers), (b"content-length", str(len(content)).encode())]
-            await send({"type": "http.response.start", "status": status, "headers": pairs})
+            await send(_start(status, [*headers, ["content-length", str(len(content))]]))
             await send({"type": "http.response.body", "body": content})
         case ["bodyless", status]:
-            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send(_start(status, []))
             await send({"type": "http.response.body", "body": b""})
         case ["start", status, headers]:
-            await send({"type": "http.response.start", "status": status, "headers": _bytes(headers)})
+            await send(_start(status, headers))
         case ["start-with-trailers", status, headers]:
-            start = {"type": "http.response.start", "status": status, "headers": _bytes(headers), "trailers": True}
-            await send(start)
-        case ["trailers", headers]:
-            await send({"type": "http.response.trailers", "headers": _bytes(headers)})
+            await send({**_start(status, headers), "trailers": True})
         case ["chunk", text]:
             await send({"type": "http.response.body", "body": text.encode("latin-1"), "more_body": True})
         case ["fill", size]:
@@ -74,18 +86,26 @@ async def _do(step: Step, scope: Scope, body: bytes, receive: Receive, send: Sen
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         case ["path", file]:
             await send({"type": "http.response.pathsend", "path": file})
-        case ["await-disconnect", path]:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            await pass_gate(path)
+        case ["trailers", headers]:
+            await send({"type": "http.response.trailers", "headers": _bytes(headers)})
+        case _:
+            return False
+    return True
+
+
+async def _tell(step: Step, scope: Scope, body: bytes, send: Send) -> None:
+    """Answer with what the application sees."""
+    match step:
         case ["echo"]:
             await _answer(send, {"body": body.decode("latin-1"), "path": scope["path"], "method": scope["method"]})
         case ["state"]:
             await _answer(send, {"state": scope.get("state", {}).get("opened"), "extensions": _extensions(scope)})
-        case ["raise", kind]:
-            raise raised(kind)
         case _:
             raise ValueError(f"unknown step {step}")
+
+
+def _start(status: int, headers: list[list[str]]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": _bytes(headers)}
 
 
 def _bytes(headers: list[list[str]]) -> list[tuple[bytes, bytes]]:

@@ -41,14 +41,15 @@ def flask() -> Flask:
         _mark()
         gate = request.headers.get("X-Gate")
 
-        @stream_with_context
         def parts() -> Iterator[bytes]:
             yield b"first;"
             if gate is not None:
                 pass_gate(gate)
             yield f"after {request.path};".encode()
 
-        return app.response_class(parts(), mimetype="text/plain", headers={"Location": "/things/1"})
+        return app.response_class(
+            stream_with_context(parts()), mimetype="text/plain", headers={"Location": "/things/1"}
+        )
 
     @app.route("/flask/file", methods=["GET", "POST"])
     def file() -> ResponseReturnValue:

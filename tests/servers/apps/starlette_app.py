@@ -92,7 +92,7 @@ async def listening(request: Request) -> Response:
     if gate is None:
         return JSONResponse({"disconnected": before})
     await pass_gate(gate)
-    while not await request.is_disconnected():
+    while not await request.is_disconnected():  # noqa: ASYNC110 - polling is what it is for
         await asyncio.sleep(0.005)
     mark(_label(request))
     await pass_gate(gate)

@@ -84,7 +84,7 @@ def scripted(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
             case ["path", path]:
                 start_response("200 OK", [("Content-Type", "text/plain")])
                 # The server closes the file.
-                return environ["wsgi.file_wrapper"](open(path, "rb"))  # type: ignore[no-any-return]  # noqa: PTH123, SIM115
+                return environ["wsgi.file_wrapper"](open(path, "rb"))  # type: ignore[no-any-return]  # noqa: PTH123
             case ["echo"]:
                 return _answer(start_response, {"body": body.decode("latin-1"), "path": environ["PATH_INFO"]})
             case _:

@@ -26,7 +26,7 @@ class Silent(WSGIRequestHandler):
 
 def main() -> None:
     """Serve until told to stop."""
-    with make_server("127.0.0.1", int(sys.argv[1]), app, Threads, Silent) as server:  # type: ignore[type-var]
+    with make_server("127.0.0.1", int(sys.argv[1]), app, Threads, Silent) as server:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
         server.serve_forever(poll_interval=0.05)
 

@@ -73,6 +73,8 @@ class Exchange:
         self._held: list[Message] = []
         self._size = 0
         self._bufferable = False
+        self._sending: asyncio.Task[object] | None = None
+        self._refused: Exception | None = None
         self.client_gone = False
         self.answered = False
         self.claim: Claim | None = None
@@ -87,6 +89,7 @@ class Exchange:
             if self._stage is not Stage.ENDED:
                 message = "the application returned without completing its response"
                 raise RuntimeError(message)  # noqa: TRY301 - treated like any exception of the application
+            self._tell_refused()
         except Exception as error:
             if not await self._failed(error):
                 raise
@@ -95,6 +98,16 @@ class Exchange:
 
     async def answer(self, answer: fx.Answer | RetrySafeError) -> None:
         """Send what the protocol answered; nothing of the application's own follows."""
+        await self._answer(answer)
+        self._tell_refused()
+
+    def hang_up(self) -> None:
+        """Nobody listens any more: the operation goes on, and does not wait for what it was just sending (S1)."""
+        self.client_gone = True
+        if self._sending is not None:
+            self._sending.cancel()
+
+    async def _answer(self, answer: fx.Answer | RetrySafeError) -> None:
         self._stage = Stage.ENDED
         self._ended.set()
         response = response_to(answer, self._profile)
@@ -137,8 +150,7 @@ class Exchange:
                 self._held.append(message)
                 await self._settle(began(self._head()))
             case _:
-                # Early hints, pushes, a test client's debug message: not part of the response.
-                await self._to_client(message)
+                await self._pass_on(message)
 
     async def _settle(self, reply: fx.Reply) -> None:
         """Tell the protocol what the operation did, then do what it says."""
@@ -161,7 +173,7 @@ class Exchange:
             case _ if is_own(step, reply):
                 await self._release_held()
             case _:
-                await self.answer(step)
+                await self._answer(step)
 
     async def _release_held(self) -> None:
         """Send the application's own messages, as they are."""
@@ -198,21 +210,42 @@ class Exchange:
         await self._to_client({"type": "http.response.body", "body": response.body, "more_body": False})
 
     async def _to_client(self, message: Message) -> None:
+        """Send a part of the response; whatever becomes of it, the operation goes on (S1)."""
         if self.client_gone:
             return
         presence = step_out()
+        self.answered = True
+        self._sending = task = asyncio.current_task()
         try:
-            self.answered = True
             await self._send(message)
+        except asyncio.CancelledError:
+            # By hang_up alone, or is the attempt itself told to stop?
+            if not self.client_gone or task is None or task.uncancel() > 0:
+                raise
         except OSError:
             # What ASGI servers raise when the client has gone (spec 2.4).
             self.client_gone = True
-        except Exception:
-            # Whatever the server says once it has given up on this request: the operation itself goes on.
+        except Exception as error:  # noqa: BLE001 - told to the server once the operation is over
             if not self.client_gone:
-                raise
+                self.client_gone, self._refused = True, error
         finally:
+            self._sending = None
             step_in(presence)
+
+    async def _pass_on(self, message: Message) -> None:
+        """Send what is no part of the response: early hints, pushes, a test client's debug message.
+
+        A server that does not know it says so to the application.
+        """
+        await self._to_client(message)
+        if self._refused is not None:
+            refused, self._refused, self.client_gone = self._refused, None, False
+            raise refused
+
+    def _tell_refused(self) -> None:
+        """Give the server back what it raised when it was given the response."""
+        if self._refused is not None:
+            raise self._refused
 
     @property
     def _trailers(self) -> bool:

@@ -41,7 +41,8 @@ class Lifespan:
         except Exception:
             if self._answered:
                 raise
-            # The application does not know the protocol; operations must still be drained.
+        if not self._answered:
+            # The application does not know the protocol: it raised, or it returned. Operations must still be drained.
             await self._alone(tapped_receive, tapped_send)
 
     async def _started(self, message: Message) -> Message:

@@ -15,6 +15,7 @@ from retrysafe.adapters.asgi.exchange import Exchange
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
 from retrysafe.errors import KeyMissing, RequestRefused, RetrySafeError, StoreError, StoreUnavailable
+from retrysafe.http.codes import code_of
 from retrysafe.http.key import read_key
 from retrysafe.http.problem import problem_response
 from retrysafe.http.request import HttpRequest
@@ -145,7 +146,7 @@ class RetrySafeMiddleware:
             try:
                 await done
             except asyncio.CancelledError:
-                exchange.client_gone = True
+                exchange.hang_up()
                 raise
         if task.cancelled():
             await self._stopped(exchange)
@@ -216,7 +217,7 @@ class RetrySafeMiddleware:
     async def _refuse(self, error: RetrySafeError, scope: Scope, body: RequestBody, send: Send, name: str) -> None:
         """Answer without running the operation."""
         response = problem_response(error, self._guard.profile)
-        self._guard.emit(events.Refused(name, type(error).__name__))
+        self._guard.emit(events.Refused(name, code_of(error).code))
         await body.drain()
         exchange = Exchange(scope, b"", send, response_limit=0, profile=self._guard.profile)
         await exchange.answer(fx.Fresh(response))
@@ -317,22 +318,25 @@ async def _stop(left: dict[asyncio.Task[None], Exchange]) -> list[Claim]:
     """Cancel what is left, and return the claims of which nothing runs any more: no task and no thread (C7)."""
     if not left:
         return []
-    for operation in tuple(left):
-        operation.cancel()
-    await asyncio.wait(left, timeout=_STOP_SECONDS)
+    await _cancelled(tuple(left))
     ended = [
         (exchange.claim, exchange.presence)
         for task, exchange in left.items()
         if task.done() and exchange.claim is not None
     ]
     # Tracebacks of the cancelled tasks, and timers that were cancelled but are not yet due, hold contexts as well.
-    del operation
     left.clear()
     for timer in getattr(asyncio.get_running_loop(), "_scheduled", ()):
         if timer.cancelled():
             timer._context = None  # noqa: SLF001 - it never runs; there is no other way to let go of it
     gc.collect()
     return [claim for claim, presence in ended if presence is None or presence() is None]
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_STOP_SECONDS)
 
 
 async def _nowhere(_: Message) -> None:

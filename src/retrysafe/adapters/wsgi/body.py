@@ -98,7 +98,7 @@ def drain_body(environ: Environ) -> None:
 
 def _declared_length(environ: Environ) -> int | None:
     declared = environ.get("CONTENT_LENGTH") or ""
-    return int(declared) if declared.isdigit() else None
+    return int(declared) if declared.isascii() and declared.isdigit() else None
 
 
 def _read_at_most(environ: Environ, size: int) -> bytes:

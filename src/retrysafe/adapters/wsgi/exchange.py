@@ -123,6 +123,7 @@ class Exchange:
         self._limit = response_limit
         self._profile = profile
         self._status = ""
+        self._has_left = False
         self._headers: Headers = []
         self._written: list[bytes] = []
         self._close: Callable[[], object] | None = None
@@ -166,6 +167,7 @@ class Exchange:
                 head, protected = self._response(b""), claim is not None
                 stamp = stamped(head, stored=stored or not protected, protected=protected)
                 self._start_response(self._status, self._headers if stamp is head else _text(stamp))
+                self._has_left = True
                 return Stream(self._written, self._rest, run, self._close)
             case fx.Execute():
                 message = "an operation is executed once per claim"
@@ -178,6 +180,9 @@ class Exchange:
 
     def _capture(self, status: str, headers: Headers, exc_info: object = None) -> Write:
         """Take the application's status and headers instead of the server."""
+        if self._has_left:
+            # The server knows whether anything was sent, and raises what it is told if so (PEP 3333).
+            return self._start_response(status, headers, exc_info)
         if self._status and exc_info is None:
             message = "start_response was called twice without exc_info"
             raise AssertionError(message)
@@ -212,7 +217,7 @@ class Exchange:
             return True
         for name, value in self._headers:
             if name.lower() == "content-length":
-                return value.isdigit() and int(value) <= self._limit
+                return value.isascii() and value.isdigit() and int(value) <= self._limit
         return False
 
     def _response(self, body: bytes) -> Response:

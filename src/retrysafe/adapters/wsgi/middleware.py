@@ -20,6 +20,7 @@ from retrysafe.errors import (
     StoreError,
     StoreUnavailable,
 )
+from retrysafe.http.codes import code_of
 from retrysafe.http.key import read_key
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.encoding import decode_request
@@ -31,7 +32,7 @@ from retrysafe.runtime.context import joined
 from retrysafe.runtime.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from retrysafe.adapters.wsgi.types import App, Environ, StartResponse
     from retrysafe.http.request import HttpRequest
@@ -77,6 +78,7 @@ class RetrySafeMiddleware:
         self._guard = guard
         self._stopped: list[Claim] = []
         self._executor: ThreadPoolExecutor | None = None
+        self._lined_up: set[str] = set()
         if guard.restore_principal is not None:
             guard.add_rerun(self._rerun)
         atexit.register(self._at_exit)
@@ -89,29 +91,37 @@ class RetrySafeMiddleware:
         exchange = Exchange(
             environ, start_response, response_limit=route.policy.response_limit, profile=self._guard.profile
         )
-        request = request_of(environ)
         try:
-            key = read_key(request.headers, self._guard.keys)
-            if key is None and route.policy.require_key:
-                message = "this operation requires an idempotency key"
-                raise KeyMissing(message)
-            if key is None:
-                self._guard.emit(events.Unprotected(route.name, "no key"))
-                return self._app(environ, start_response)
-            return self._guarded(exchange, request, key, route)
+            serve = self._prepare(exchange, route)
         except (RequestRefused, StoreError) as error:
-            self._guard.emit(events.Refused(route.name, type(error).__name__))
+            self._guard.emit(events.Refused(route.name, code_of(error).code))
             drain_body(environ)
             return exchange.answer(error)
+        # Out here, because what the application raises is its own.
+        return serve()
 
-    def _guarded(self, exchange: Exchange, request: HttpRequest, key: str, route: Guarded) -> Iterable[bytes]:
+    def _prepare(self, exchange: Exchange, route: Guarded) -> Callable[[], Iterable[bytes]]:
+        """Find out how a request is to be served."""
+        request = request_of(exchange.environ)
+        key = read_key(request.headers, self._guard.keys)
+        if key is None and route.policy.require_key:
+            message = "this operation requires an idempotency key"
+            raise KeyMissing(message)
+        if key is None:
+            self._guard.emit(events.Unprotected(route.name, "no key"))
+            return partial(exchange.untouched, self._app)
+        return self._guarded(exchange, request, key, route)
+
+    def _guarded(
+        self, exchange: Exchange, request: HttpRequest, key: str, route: Guarded
+    ) -> Callable[[], Iterable[bytes]]:
         name, policy = route.name, route.policy
         principal = known_principal(cast("str | None", call_principal(self._guard, request)))
         opened = self._opened(name, policy)
         body = read_body(exchange.environ, policy.request_limit)
         if body is None:
             # The client went away before its request was complete: nothing is claimed, and nobody hears this.
-            return exchange.answer(fx.Fresh(Response(400)))
+            return partial(exchange.answer, fx.Fresh(Response(400, "The request ended before it was complete.")))
         give_body(exchange.environ, body)
         request = replace(request, body=body)
         engine = self._guard.local_engine()
@@ -123,9 +133,9 @@ class RetrySafeMiddleware:
             flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
             if joined(digest):
                 # A guard inside a guarded request joins the outer claim (K9).
-                return exchange.untouched(self._app)
+                return partial(exchange.untouched, self._app)
         run = Run(engine, flow, policy, name=name, stop=_cannot_stop_a_thread, request=request, hooks=self._guard.hooks)
-        return self._operate(run, exchange, digest, app=self._app)
+        return partial(self._operate, run, exchange, digest, app=self._app)
 
     def _operate(
         self,
@@ -180,19 +190,26 @@ class RetrySafeMiddleware:
             return False
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_RERUNS_AT_ONCE, thread_name_prefix="retrysafe-rerun")
-        self._executor.submit(self._rerun_here, seen, policy, flow, stored_environ(decode_request(seen.request)))
+        # The scan looks more often than a thread becomes free.
+        if seen.operation_id not in self._lined_up:
+            environ = stored_environ(decode_request(seen.request))
+            self._lined_up.add(seen.operation_id)
+            self._executor.submit(self._rerun_here, seen, policy, flow, environ)
         return True
 
     def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None], environ: Environ) -> None:
         exchange = Exchange(environ, nowhere, response_limit=policy.response_limit, profile=self._guard.profile)
         run = Run(self._guard.local_engine(), flow, policy, name=seen.name, stop=_cannot_stop_a_thread)
         app = partial(self._as_principal, seen.principal)
-        response = self._operate(run, exchange, seen.digest, app=app, recovering=True)
-        for _ in response:
-            pass
-        close = getattr(response, "close", None)
-        if close is not None:
-            close()
+        try:
+            response = self._operate(run, exchange, seen.digest, app=app, recovering=True)
+            for _ in response:
+                pass
+            close = getattr(response, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._lined_up.discard(seen.operation_id)
 
     def _as_principal(self, principal: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Call the application below authentication, for the stored principal (R9, R13)."""
