@@ -244,17 +244,13 @@ def _objection(name: str) -> str | None:
 def test_no_module_is_named_for_having_no_name() -> None:
     named = {_place(path): set(_parts(path.stem)) for path in MODULES}
     named |= {_place(path.parent): set(_parts(path.parent.name)) for path in MODULES}
-    assert {
-        place: words & NAMELESS_MODULES for place, words in named.items() if words & NAMELESS_MODULES
-    } == {}
+    assert {place: words & NAMELESS_MODULES for place, words in named.items() if words & NAMELESS_MODULES} == {}
 
 
 def test_public_names_use_the_words_of_the_glossary() -> None:
     names = {name for path in MODULES for name in _public(ast.parse(path.read_text()), path)}
     objections = [
-        f"{name.where} {name.text}: say {instead}"
-        for name in sorted(names)
-        if (instead := _objection(name.text))
+        f"{name.where} {name.text}: say {instead}" for name in sorted(names) if (instead := _objection(name.text))
     ]
     assert objections == []
 

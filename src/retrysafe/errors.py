@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-
 class RetrySafeError(Exception):
     """Root of every error raised by retrysafe."""
 
