@@ -7,16 +7,19 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from retrysafe import SHARED, ConfigurationError, Mode, Policy, RetrySafe, StoreUnavailable
+from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.runtime import events
 from retrysafe.stores.memory import MemoryStore
 from retrysafe.testing.faults import FaultyStore, fail
 from tests.runtime.rig import Events, until
+from tests.runtime.surfaces import acall, responding
 
 
 def problems(make: Callable[[], object]) -> tuple[str, ...]:
@@ -191,6 +194,21 @@ def test_every_sink_gets_every_event() -> None:
     guard = RetrySafe("memory://", principal=SHARED, sinks=[one, other])
     guard.emit(events.Unprotected("POST /charges", "no key"))
     assert one == other == [events.Unprotected("POST /charges", "no key")]
+
+
+def test_a_sink_that_raises_harms_neither_the_others_nor_the_operation(caplog: pytest.LogCaptureFixture) -> None:
+    """S1: the outcome is recorded and sent, and what went wrong is in the log."""
+    others = Events()
+
+    def broken(event: object) -> None:
+        raise ZeroDivisionError
+
+    guard = RetrySafe("memory://", principal=SHARED, sinks=[broken, others], scan=None)
+    app = RetrySafeMiddleware(responding(partial(asyncio.sleep, 0)), guard)
+    assert [asyncio.run(acall(app)).status for _ in range(2)] == [201, 201]
+    assert others.kinds == ["Claimed", "Recorded", "Replayed"]
+    assert caplog.messages[0] == "a sink raised over an event of the kind Claimed"
+    guard.close()
 
 
 FORKING = """

@@ -10,6 +10,7 @@ import pytest
 
 from retrysafe import Policy
 from retrysafe.protocol.model import Claim
+from retrysafe.protocol.verdicts import Claimed
 from retrysafe.runtime import events
 from retrysafe.runtime.clock import SystemClock
 from retrysafe.runtime.leases import LeaseKeeper
@@ -274,3 +275,22 @@ def test_a_shorter_lease_than_any_before_is_renewed_in_time(keeper: LeaseKeeper)
         keeper.watch(verdict.claim, sent_at=sent_at, max_seconds=7200, stop=stops.stop)  # type: ignore[union-attr]
     until(lambda: store.calls.get("renew", 0) >= 3, "the short lease is renewed thrice")  # type: ignore[attr-defined]
     assert not stops.stops
+
+
+def test_whatever_is_raised_while_it_renews_the_next_renewal_follows() -> None:
+    """A sink must not raise, and if it does, no claim may be lost for it (C3)."""
+    told: list[events.Event] = []
+
+    def sink(event: events.Event) -> None:
+        told.append(event)
+        raise ZeroDivisionError
+
+    store = FaultyStore(MemoryStore(), fail("renew", call=1), fail("renew", call=2, error=RuntimeError))
+    keeper = LeaseKeeper(store, SystemClock(), sink)
+    verdict = store.run(partial(store.verbs.claim, ask(Policy(lease=timedelta(seconds=1)))))
+    assert isinstance(verdict, Claimed)
+    sent_at = keeper._clock.monotonic()
+    keeper.watch(verdict.claim, sent_at=sent_at, max_seconds=300, stop=lambda: None)
+    until(lambda: store.calls.get("renew", 0) >= 4, "it goes on after two that failed")
+    keeper.close()
+    assert [type(event) for event in told][:1] == [events.StoreFailed]

@@ -27,7 +27,7 @@ _QUOTED = re.compile(rb'"([!#-\[\]-~]+)"')
 
 # The whole of RFC 9651 for an Item that is a String. Its parameters are read, so that a damaged value is
 # noticed, and then ignored.
-_STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*+"'
+_STRING = rb'"(?:[ !#-\[\]-~]|\\["\\])*"'
 _BARE_ITEM = rb"|".join(
     (
         rb"-?(?:[0-9]{1,12}\.[0-9]{1,3}|[0-9]{1,15})(?![0-9.])",
@@ -36,11 +36,11 @@ _BARE_ITEM = rb"|".join(
         rb":[A-Za-z0-9+/]*+={0,2}:",
         rb"\?[01]",
         rb"@-?[0-9]{1,15}(?![0-9.])",
-        rb'%"(?:[ !#$&-~]|%[0-9a-f]{2})*+"',
+        rb'%"(?:[ !#$&-~]|%[0-9a-f]{2})*"',
     )
 )
 _PARAMETER = rb";\x20*+[a-z*][a-z0-9_\-.*]*+(?:=(?:" + _BARE_ITEM + rb"))?"
-_ITEM = re.compile(rb"(" + _STRING + rb")(?:" + _PARAMETER + rb")*+")
+_ITEM = re.compile(rb"(" + _STRING + rb")(?:" + _PARAMETER + rb")*")
 _ESCAPED = re.compile(rb'\\(["\\])')
 _VISIBLE = re.compile(rb"[!-~]+")
 

@@ -72,13 +72,14 @@ def _first(headers: Headers, wanted: bytes) -> str | None:
     return None
 
 
-# RFC 7240: `wait=5`, `wait = "5"`, and parameters that start with `;`, between commas. Possessive and tried
-# at one place only, so that hostile values are read once.
-_QUOTED = rb'"(?:[^"\\]|\\.)*+"'
+# RFC 7240: `wait=5`, `wait = "5"`, and parameters that start with `;`, between commas. Tried at one
+# place only, and no two alternatives begin alike, so that hostile values are read once. Groups are not possessive:
+# before Python 3.11.5 those could match what they should not.
+_QUOTED = rb'"(?:[^"\\]|\\.)*"'
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _PREFERENCE = re.compile(
     rb"[ \t,]*+(" + _TOKEN + rb")[ \t]*+(?:=[ \t]*+(" + _TOKEN + rb"|" + _QUOTED + rb"))?"
-    rb'(?:[^,"]|' + _QUOTED + rb")*+(?:,|$)"
+    rb'(?:[^,"]|' + _QUOTED + rb")*(?:,|$)"
 )
 _SECONDS = re.compile(rb'"?([0-9]{1,9})"?')
 

@@ -90,7 +90,7 @@ def _form(essence: str) -> bytes:
 
 # Possessive throughout: a run of blanks in hostile input is looked at once, not once per blank.
 _PARAMETER = re.compile(
-    r"""[ \t;]*+([!#$%&'*+\-.^_`|~0-9A-Za-z]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*+"|[^" \t;]*+)[ \t]*+(?=;|$)"""
+    r"""[ \t;]*+([!#$%&'*+\-.^_`|~0-9A-Za-z]++)[ \t]*+=[ \t]*+("(?:[^"\\]|\\.)*"|[^" \t;]*+)[ \t]*+(?=;|$)"""
 )
 
 

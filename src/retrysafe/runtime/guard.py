@@ -5,6 +5,7 @@ It holds no protocol.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum
@@ -180,7 +181,13 @@ class RetrySafe:
     def emit(self, event: Event) -> None:
         """Give an event to every sink."""
         for sink in self._sinks:
-            sink(event)
+            try:
+                sink(event)
+            except Exception:
+                # It must not; but no operation, and no thread that keeps claims alive, may suffer for it.
+                logging.getLogger("retrysafe").exception(
+                    "a sink raised over an event of the kind %s", type(event).__name__
+                )
 
     def add_rerun(self, rerun: Rerun) -> None:
         """Register how a surface runs an abandoned ``again`` operation again (R13)."""

@@ -13,6 +13,7 @@ An operation shorter than a third of its lease costs two dictionary writes here 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -147,7 +148,9 @@ class LeaseKeeper:
             wake.wait(self._tick_seconds)
             wake.clear()
             if not self._closed.is_set():
-                work()
+                # A sink that raises, a loop that closes just now: a thread that ended for it would cost every claim.
+                with suppress(Exception):
+                    work()
 
     def _renew_due(self) -> None:
         now = self._clock.monotonic()

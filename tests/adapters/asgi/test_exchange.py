@@ -102,6 +102,48 @@ def test_trailers_may_come_in_parts(house: House) -> None:
     assert states == [["running"], *[["streaming"]] * 3, ["done"]]
 
 
+def test_a_stream_is_done_before_its_last_byte_leaves(house: House) -> None:
+    """S5: a client that counts bytes knows the end before the application has said that it is one."""
+    states: list[tuple[int, str]] = []
+
+    class Watched(Exchange):
+        async def send(self, message: Message) -> None:
+            await super().send(message)
+            states.append((len(self.content), house.states[0]))
+
+    size = b"%d" % (2 * LIMIT)
+    messages = [
+        start(headers=[(b"content-length", size)]),
+        *[part(b"x" * LIMIT, more=True)] * 2,
+        part(b"", more=True),
+        part(b""),
+    ]
+
+    async def one() -> Exchange:
+        return await Watched().through(RetrySafeMiddleware(sending(*messages), guard=house.guard))
+
+    assert run(one()).sent == messages
+    ends = [(0, "streaming"), (LIMIT, "streaming"), *[(2 * LIMIT, "done")] * 3]
+    assert states == ends
+    assert house.store.calls["record"] == 1
+
+
+def test_an_exception_after_the_last_byte_of_a_stream_changes_nothing(house: House) -> None:
+    """S5: the client has all of it, so that a repeatable operation is not run again either."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await sending(start(headers=[(b"content-length", b"4000")]), part(b"x" * 4000, more=True))(scope, receive, send)
+        raise LookupError
+
+    async def twice() -> Exchange:
+        guarded = RetrySafeMiddleware(app, guard=house.guard)
+        with pytest.raises(LookupError):
+            await Exchange(http_scope("/again/1")).through(guarded)
+        return await Exchange(http_scope("/again/1")).through(guarded)
+
+    assert (code_of(run(twice())), house.states) == (b"completed-not-replayable", ["done"])
+
+
 def test_what_is_no_part_of_the_response_passes_at_once(house: House) -> None:
     """Early hints help only if they are early; they are not recorded."""
     hint = {"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]}

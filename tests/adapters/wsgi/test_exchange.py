@@ -174,6 +174,26 @@ def test_a_stream_leaves_as_it_comes(house: House) -> None:
     ]
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_stream_is_done_before_its_last_byte_leaves(house: House, gone: bool) -> None:
+    """S5: a client that counts bytes knows the end; whatever the application does afterwards, it still does."""
+    order: list[str] = []
+
+    def app(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("201 Created", [*PLAIN, ("Content-Length", str(2 * LIMIT))])
+        yield b"x" * LIMIT
+        yield b"x" * LIMIT
+        order.append("afterwards")
+
+    response: Any = RetrySafeMiddleware(app, guard=house.guard)(environ_of(), Exchange().start_response)
+    assert (len(next(response)), house.states) == (LIMIT, ["streaming"])
+    assert (len(next(response)), house.states, order) == (LIMIT, ["done"], [])
+    if not gone:
+        assert list(response) == []
+    response.close()
+    assert (order, house.store.calls["record"]) == (["afterwards"], 1)
+
+
 def test_a_file_is_read_by_the_server_and_closed_once(house: House, tmp_path: Path) -> None:
     """S5: ``wsgi.file_wrapper``."""
     file = tmp_path / "file"

@@ -73,6 +73,8 @@ class Exchange:
         self._held: list[Message] = []
         self._size = 0
         self._bufferable = False
+        self._left: int | None = None
+        self._done = False
         self._sending: asyncio.Task[object] | None = None
         self._refused: Exception | None = None
         self.client_gone = False
@@ -136,9 +138,9 @@ class Exchange:
         match message["type"]:
             case "http.response.start":
                 self._start = message
-                declared = declared_length(message.get("headers", ()))
-                within = declared is not None and declared <= self._limit
-                self._bufferable = within and not message.get("trailers", False)
+                if not message.get("trailers", False):
+                    self._left = declared_length(message.get("headers", ()))
+                self._bufferable = self._left is not None and self._left <= self._limit
             case "http.response.body":
                 self._held.append(message)
                 self._size += len(message.get("body", b""))
@@ -185,12 +187,22 @@ class Exchange:
             await self._to_client(message)
 
     async def _forward(self, message: Message) -> None:
-        if self._is_last(message):
-            # DONE is durable before the client can know that the stream is complete.
+        if self._left is not None:
+            self._left -= len(message.get("body", b""))
+        last = self._is_last(message)
+        if last:
             self._stage = Stage.ENDED
-            await self._run.advance(fx.Ended())
+        if last or (self._left is not None and self._left <= 0):
+            # DONE is durable before the client can know that the stream is complete: its length may tell as well.
+            await self._end_stream(None)
+        if last:
             self._ended.set()
         await self._to_client(message)
+
+    async def _end_stream(self, error: Exception | None) -> None:
+        if not self._done:
+            self._done = True
+            await self._run.advance(fx.Ended(error))
 
     async def _failed(self, error: Exception) -> bool:
         """Settle after an exception of the application; False when it must go on to the server."""
@@ -200,7 +212,7 @@ class Exchange:
         if self._stage is Stage.FORWARDING:
             self._stage = Stage.ENDED
             self._ended.set()
-            await self._run.advance(fx.Ended(error))
+            await self._end_stream(error)
         return False
 
     async def _respond(self, response: Response) -> None:

@@ -56,13 +56,21 @@ class Stream:
     """A response that leaves as it comes; DONE is durable before the client can know that it is complete (S5)."""
 
     def __init__(
-        self, first: Sequence[bytes], rest: Iterator[bytes], run: Run[fx.Answer], close: Callable[[], object] | None
+        self,
+        first: Sequence[bytes],
+        rest: Iterator[bytes],
+        run: Run[fx.Answer],
+        *,
+        length: int | None,
+        close: Callable[[], object] | None,
     ) -> None:
-        """Give ``first``, then ``rest``, then end the run."""
+        """Give ``first``, then ``rest``, then end the run; with its last byte if ``length`` tells which one that is."""
         self._first = list(first)
         self._rest = rest
         self._run = run
+        self._left = length
         self._close = close
+        self._exhausted = False
         self._ended = False
         # The operation's own context: code that streams may still ask for its operation.
         self._context = copy_context()
@@ -73,26 +81,34 @@ class Stream:
 
     def __next__(self) -> bytes:
         """Give the next part."""
-        if self._first:
-            return self._first.pop(0)
-        try:
-            return self._context.run(next, self._rest)
-        except StopIteration:
-            self._end(None)
-            raise
-        except Exception as error:
-            self._end(error)
-            raise
+        part = self._first.pop(0) if self._first else self._make()
+        if self._left is not None:
+            self._left -= len(part)
+            if self._left <= 0:
+                self._end(None)
+        return part
 
     def close(self) -> None:
         """Run the operation to its end even if nobody listens (S1), then close what the application returned."""
         try:
-            if not self._ended:
+            if not self._exhausted:
                 for _ in self:
                     pass
         finally:
             if self._close is not None:
                 self._context.run(self._close)
+
+    def _make(self) -> bytes:
+        try:
+            return self._context.run(next, self._rest)
+        except StopIteration:
+            self._exhausted = True
+            self._end(None)
+            raise
+        except Exception as error:
+            self._exhausted = True
+            self._end(error)
+            raise
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended:
@@ -168,7 +184,7 @@ class Exchange:
                 stamp = stamped(head, stored=stored or not protected, protected=protected)
                 self._start_response(self._status, self._headers if stamp is head else _text(stamp))
                 self._has_left = True
-                return Stream(self._written, self._rest, run, self._close)
+                return Stream(self._written, self._rest, run, length=self._declared_length(), close=self._close)
             case fx.Execute():
                 message = "an operation is executed once per claim"
                 raise AssertionError(message)
@@ -215,10 +231,14 @@ class Exchange:
         """Tell whether the body is known to be small enough to be kept."""
         if self._status[:3] in _WITHOUT_BODY:
             return True
+        length = self._declared_length()
+        return length is not None and length <= self._limit
+
+    def _declared_length(self) -> int | None:
         for name, value in self._headers:
             if name.lower() == "content-length":
-                return value.isascii() and value.isdigit() and int(value) <= self._limit
-        return False
+                return int(value) if value.isascii() and value.isdigit() else None
+        return None
 
     def _response(self, body: bytes) -> Response:
         if not self._status:
