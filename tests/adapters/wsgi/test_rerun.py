@@ -5,19 +5,25 @@ from __future__ import annotations
 import io
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from retrysafe import current_operation
+from retrysafe import SHARED, Event, RetrySafe, current_operation
 from retrysafe.adapters.wsgi import RetrySafeMiddleware
 from retrysafe.adapters.wsgi.rerun import nowhere, stored_environ
 from retrysafe.protocol.model import StoredRequest
+from retrysafe.runtime.events import Parked
 from retrysafe.runtime.recovery import Scanner
+from retrysafe.testing.asks import an_ask
 from tests.adapters.guards import House
 from tests.adapters.wsgi.server import Exchange, environ_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from retrysafe.adapters.wsgi.types import Environ, StartResponse
 
 REQUEST = StoredRequest(
@@ -137,3 +143,29 @@ def test_an_operation_whose_principal_cannot_be_restored_is_parked(status: str) 
 def test_a_request_is_read_from_memory() -> None:
     """R13: as often as the application likes."""
     assert isinstance(stored_environ(REQUEST)["wsgi.input"], io.BytesIO)
+
+
+def test_a_worker_that_serves_only_other_requests_recovers_what_others_left(tmp_path: Path) -> None:
+    """R2: the scan begins with the first request of a process, whatever it is for."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    dead = RetrySafe(url, principal=SHARED, scan=None, sinks=())
+    ask = an_ask("left behind", lease_seconds=1.0)
+    dead.engine().sync.run(lambda: dead.engine().sync.verbs.claim(ask))
+    dead.close()
+    parked = threading.Event()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Parked):
+            parked.set()
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    alive = RetrySafe(url, principal=SHARED, scan=timedelta(milliseconds=50), sinks=[hear])
+    middleware = RetrySafeMiddleware(app, guard=alive)
+    environ: Environ = {}
+    setup_testing_defaults(environ)
+    assert list(middleware(environ, nowhere)) == [b"hello"]
+    assert parked.wait(60)
+    alive.close()

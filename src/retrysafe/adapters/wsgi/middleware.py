@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -77,6 +79,7 @@ class RetrySafeMiddleware:
         self._app = app
         self._guard = guard
         self._stopped: list[Claim] = []
+        self._pid = 0
         self._executor: ThreadPoolExecutor | None = None
         self._lined_up: set[str] = set()
         if guard.restore_principal is not None:
@@ -85,6 +88,8 @@ class RetrySafeMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
+        if self._pid != os.getpid():
+            self._wake_up()
         route = self._guard.route(environ["REQUEST_METHOD"], path_of(environ))
         if route is None:
             return self._app(environ, start_response)
@@ -99,6 +104,19 @@ class RetrySafeMiddleware:
             return exchange.answer(error)
         # Out here, because what the application raises is its own.
         return serve()
+
+    def _wake_up(self) -> None:
+        """Begin to recover what others left behind with the first request of this process, whatever it is for (R2).
+
+        A pre-forking server imports the application before it forks, so it cannot begin earlier.
+        """
+        self._pid = os.getpid()
+        self._executor = None
+        self._lined_up = set()
+        if self._guard.scan_seconds is not None:
+            # A store that is down is tried again by the first guarded request, which also tells what is wrong.
+            with suppress(RetrySafeError):
+                self._guard.engine()
 
     def _prepare(self, exchange: Exchange, route: Guarded) -> Callable[[], Iterable[bytes]]:
         """Find out how a request is to be served."""
