@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrysafe.protocol.canonical import MOST_FIELDS, body, framed, media_type, query
+from retrysafe.protocol.canonical import MOST_BYTES, MOST_FIELDS, body, framed, media_type, query
 from retrysafe.protocol.selection import selection
 from tests.protocol.samples import same
 
@@ -501,3 +501,15 @@ def test_no_bytes_and_no_media_type_are_an_error(raw: bytes, media: str) -> None
     assert used != b"raw" or canonical == raw
     assert same(raw, bytes(bytearray(raw)), media)
     assert isinstance(query(raw), bytes)
+
+
+def test_a_query_with_more_pairs_than_anybody_means_counts_byte_for_byte() -> None:
+    """F2: and is no error."""
+    raw = b"&".join([b"a=1"] * (MOST_FIELDS + 1))
+    assert query(raw) == raw
+
+
+def test_json_that_would_keep_everybody_waiting_counts_byte_for_byte() -> None:
+    """F3."""
+    large = b"[" + b"1.0," * MOST_BYTES + b"1]"
+    assert body(media_type("application/json"), large, None) == (b"raw", large)

@@ -351,9 +351,15 @@ def test_again_tells_the_truth_only_while_its_lease_holds(failure: StoreError) -
 @FAILURES
 def test_a_release_that_fails_is_tried_again_later(failure: StoreError) -> None:
     """D2."""
-    trace = executed(AGAIN, returned(503), failure, None)
-    assert trace.asked == (fx.Release(AGAIN_CLAIM), fx.ReleaseLater(AGAIN_CLAIM))
+    trace = executed(AGAIN, returned(503), failure, True, None)
+    assert trace.asked == (fx.Release(AGAIN_CLAIM), fx.StillHeld(AGAIN_CLAIM), fx.ReleaseLater(AGAIN_CLAIM))
     assert trace.returned == fx.Fresh(returned(503).response)
+
+
+def test_a_release_that_fails_behind_a_lost_lease_shows_nothing() -> None:
+    """C4, D2: somebody else may have answered by now."""
+    trace = executed(AGAIN, returned(503), DOWN, False, None)
+    assert isinstance(trace.raised, AttemptSuperseded)
 
 
 # Superseded.
@@ -451,9 +457,16 @@ def test_a_stream_that_breaks_is_an_end_in_once_and_abandoned_in_again() -> None
 )
 def test_a_streamed_response_that_says_nothing_was_done_is_released_and_sent_once(answers: tuple[object, ...]) -> None:
     """S3, S5: whatever becomes of the release, no second response follows the first."""
-    trace = executed(AGAIN, fx.Began(Outcome(503, (), None)), fx.Ended(), *answers)
-    assert trace.kinds[:2] == (fx.Forward, fx.Release)
+    trace = executed(AGAIN, fx.Began(Outcome(503, (), None)), True, fx.Ended(), *answers)
+    assert trace.kinds[:3] == (fx.StillHeld, fx.Forward, fx.Release)
     assert trace.returned == fx.Streamed()
+
+
+def test_a_loser_streams_nothing_of_its_own_even_if_it_says_that_nothing_was_done() -> None:
+    """C4: nothing is written before such a stream leaves, so the lease has to say that nobody took over."""
+    trace = executed(AGAIN, fx.Began(Outcome(503, (), None)), False, DONE, True)
+    assert trace.kinds == (fx.StillHeld, fx.Read, fx.Authorize)
+    assert trace.returned == REPLAYED
 
 
 # Recovery.

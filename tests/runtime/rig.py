@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from retrysafe import Event, Mode, Policy, Response
 from retrysafe.http.replay import outcome_of
 from retrysafe.protocol import effects as fx
+from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.flows import handle
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Identity
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Identity, StoredRequest
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.engine import Engine
@@ -25,6 +26,7 @@ from tests.protocol.samples import asked
 E = TypeVar("E", bound=Event)
 
 NAME = "POST /charges"
+RERUN = StoredRequest("POST", b"/charges", (), b"{}", NAME)
 CREATED = Response(201, {"charge": 1})
 ONCE = Policy()
 AGAIN = Policy(mode="again")
@@ -116,7 +118,7 @@ def ask(policy: Policy = ONCE, key: str = "k", body: bytes = b"{}") -> Ask:
         lease_seconds=policy.lease_seconds,
         tombstone_seconds=policy.tombstone_seconds,
         attempts=policy.attempts,
-        request=b"what a re-run needs" if mode is Mode.AGAIN else None,
+        request=encode_request(RERUN) if mode is Mode.AGAIN else None,
     )
 
 

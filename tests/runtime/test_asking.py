@@ -9,6 +9,7 @@ from retrysafe import SHARED, HttpRequest, Policy, PrincipalMissing, RetrySafe
 from retrysafe.protocol.encoding import decode_request
 from retrysafe.protocol.model import Ask, Claim, Mode, Operation
 from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.runtime.routes import Guarded
 from retrysafe.stores.memory import MemoryStore
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -21,7 +22,15 @@ def request(*headers: tuple[str, str]) -> HttpRequest:
 
 def ask(policy: Policy, *headers: tuple[str, str], key: str = KEY, principal: str = "alice", **how: Any) -> Ask:
     guard = RetrySafe(cast(Any, MEMORY), principal=SHARED, scan=None, **how)
-    made = ask_for(guard.engine(), guard, request(*headers), key=key, principal=principal, name="charge", policy=policy)
+    made = ask_for(
+        guard.engine(),
+        guard,
+        request(*headers),
+        key=key,
+        principal=principal,
+        route=Guarded("charge", policy),
+        surface=0,
+    )
     guard.close()
     return made
 
@@ -103,9 +112,11 @@ def test_nobody_is_a_principal_only_where_that_was_spelled_out() -> None:
     assert call_principal(shared, request()) == ""
     assert call_principal(asked, request(("X-User", "alice"))) == "alice"
     assert call_principal(asked, request()) is None
-    assert known_principal("") == ""
-    with pytest.raises(PrincipalMissing):
-        known_principal(None)
+    assert known_principal(shared, "") == ""
+    assert known_principal(asked, "alice") == "alice"
+    for nobody in (None, ""):
+        with pytest.raises(PrincipalMissing):
+            known_principal(asked, nobody)
 
 
 def test_an_operations_code_knows_its_attempt_and_whether_a_client_waits() -> None:

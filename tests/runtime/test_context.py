@@ -14,7 +14,7 @@ from retrysafe.adapters.asgi.types import Receive, Scope, Send
 from retrysafe.adapters.wsgi import RetrySafeMiddleware as WsgiMiddleware
 from retrysafe.adapters.wsgi.types import Environ, StartResponse
 from retrysafe.runtime import events
-from retrysafe.runtime.context import enter, joined, leave
+from retrysafe.runtime.context import enter, joined, leave, settle
 from tests.runtime.surfaces import Guarded, acall, call, guarded, responding
 
 OPERATION = Operation("operation-1", 2, 3, recovering=True)
@@ -123,3 +123,14 @@ def test_an_unprotected_operation_has_no_id(rig: object) -> None:
     with guarded() as service:
         assert asyncio.run(acall(RetrySafeMiddleware(app, service.guard), key=None)).status == 204
     assert seen == [None]
+
+
+def test_what_runs_on_after_the_outcome_joins_no_claim_any_more() -> None:
+    """K9: the same request, made by background work, is answered like any other and not run again."""
+    token, _ = enter(None, b"digest")
+    try:
+        assert joined(b"digest")
+        settle()
+        assert not joined(b"digest")
+    finally:
+        leave(token)

@@ -237,3 +237,24 @@ def test_a_forked_child_gets_an_engine_and_a_scan_of_its_own(tmp_path: Path) -> 
         check=True,
     )
     assert sorted(done.stdout.splitlines()) == ["False True True 1", "True True True 1"]
+
+
+def test_an_application_that_stops_does_not_close_the_guard_of_another() -> None:
+    """C7: two applications of one process may share a guard."""
+    guard = RetrySafe("memory://", principal=SHARED, scan=None)
+    guard.retain()
+    guard.retain()
+    engine = guard.engine()
+    guard.release()
+    assert guard.local_engine() is engine
+    guard.release()
+    assert guard.local_engine() is not engine
+    guard.close()
+
+
+def test_a_path_writes_no_lines_into_a_log() -> None:
+    """K8."""
+    guard = RetrySafe("memory://", principal=SHARED, scan=None)
+    found = guard.route("POST", "/a\nError: forged")
+    assert found is not None
+    assert found.name == "POST /a%0AError%3A%20forged"

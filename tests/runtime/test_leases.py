@@ -294,3 +294,30 @@ def test_whatever_is_raised_while_it_renews_the_next_renewal_follows() -> None:
     until(lambda: store.calls.get("renew", 0) >= 4, "it goes on after two that failed")
     keeper.close()
     assert [type(event) for event in told][:1] == [events.StoreFailed]
+
+
+def test_an_attempt_whose_outcome_is_being_recorded_is_not_stopped_by_what_comes_behind(rig: Rig) -> None:
+    """S7, D2: a renewal behind the record finds the operation ended, and that is no loss."""
+    claim = rig.claim()
+    attempt = watch(rig, claim)
+    rig.engine.keeper.settling(claim, begins=True)
+    rig.store.run(
+        partial(rig.store.verbs.record, claim, b"outcome", retention_seconds=LONGEST, tombstone_seconds=LONGEST)
+    )
+    rig.time.advance(LEASE / 2)
+    rig.engine.keeper._renew_due()
+    rig.time.advance(LONGEST)
+    rig.engine.keeper._stop_lost()
+    assert attempt.stops == 0
+    assert rig.events.of(events.LeaseLost) == []
+
+
+def test_an_attempt_whose_record_has_failed_can_be_stopped_again(rig: Rig) -> None:
+    """C3."""
+    claim = rig.claim()
+    attempt = watch(rig, claim)
+    rig.engine.keeper.settling(claim, begins=True)
+    rig.engine.keeper.settling(claim, begins=False)
+    rig.time.advance(LEASE)
+    rig.engine.keeper._stop_lost()
+    assert attempt.stops == 1

@@ -24,7 +24,7 @@ Reply = Callable[[fx.Execute], fx.Reply]
 
 
 def scanner(rig: Rig, *reruns: Rerun, policy: Policy = ONCE, seconds: float = 3600.0) -> Scanner:
-    return Scanner(rig.engine, lambda _: policy, reruns, interval_seconds=seconds)
+    return Scanner(rig.engine, lambda _: policy, reruns, namespace="default", interval_seconds=seconds)
 
 
 def surface(rig: Rig, reply: Reply) -> tuple[Rerun, list[object]]:
@@ -302,7 +302,7 @@ def test_each_operation_is_recovered_under_its_own_policy(rig: Rig) -> None:
         asked.append(name)
         return strict
 
-    Scanner(rig.engine, policy_of, (), interval_seconds=1.0).look()
+    Scanner(rig.engine, policy_of, (), namespace="default", interval_seconds=1.0).look()
     assert asked == [NAME]
     assert rig.checkpoint().state is State.PARKED
 
@@ -326,3 +326,25 @@ def test_a_re_run_on_a_loop_ends_like_one_on_a_thread(rig: Rig) -> None:
 
     assert asyncio.run(rerun()) == fx.Fresh(CREATED)
     assert rig.checkpoint().state is State.DONE
+
+
+def test_another_applications_operations_are_not_run_again_here(rig: Rig) -> None:
+    """R13, K4: a namespace is one application's, and so are its surfaces."""
+    rig.begin(AGAIN)
+    rig.time.advance(LEASE)
+    rerun, answers = surface(rig, succeed)
+    scan = Scanner(rig.engine, lambda _: AGAIN, [rerun], namespace="another", interval_seconds=1.0)
+    assert scan.look() == 1
+    assert answers == []
+    assert scanner(rig, rerun, policy=AGAIN).look() == 1
+    assert answers == [fx.Fresh(CREATED)]
+
+
+def test_an_operation_goes_back_to_the_surface_it_came_in_by(rig: Rig) -> None:
+    """R13: a mounted application has its own routes."""
+    rig.begin(AGAIN)
+    rig.time.advance(LEASE)
+    first, answers = surface(rig, succeed)
+    second, others = surface(rig, succeed)
+    Scanner(rig.engine, lambda _: AGAIN, [first, second], namespace="default", interval_seconds=1.0).look()
+    assert (answers, others) == ([fx.Fresh(CREATED)], [])

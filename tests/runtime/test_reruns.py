@@ -31,7 +31,9 @@ def stored(service: Guarded) -> list[Checkpoint]:
 def scanner(service: Guarded) -> Scanner:
     """A scan that looks when it is told to."""
     engines = service.guard._engines
-    return Scanner(service.guard.engine(), service.guard.policy_of, engines.reruns, interval_seconds=3600.0)
+    return Scanner(
+        service.guard.engine(), service.guard.policy_of, engines.reruns, namespace="default", interval_seconds=3600.0
+    )
 
 
 def abandon(service: Guarded, app: Any, count: int) -> None:
@@ -80,8 +82,8 @@ def test_however_often_the_scan_looks_an_operation_is_lined_up_once() -> None:
     assert len({operation.id for operation in ran}) == len(ran) == 10
 
 
-def test_a_principal_that_cannot_be_restored_is_told_and_counts_as_a_failure_of_the_operation() -> None:
-    """R13: never silently, and not for ever without a claim."""
+def test_a_principal_that_cannot_be_restored_is_told_and_counts_as_a_death() -> None:
+    """R8, R13: the attempt is dead, and told; its request is kept for the next one."""
 
     def restore(*_: object) -> None:
         raise LookupError
@@ -92,7 +94,9 @@ def test_a_principal_that_cannot_be_restored_is_told_and_counts_as_a_failure_of_
         scanner(service).look()
         until(lambda: service.events.of(events.HandlerFailed), "it is told")
         assert [event.error for event in service.events.of(events.HandlerFailed)] == ["LookupError"]
-        until(lambda: stored(service)[0].state is State.RELEASED, "its client may come back")
+        until(lambda: not service.guard.local_engine().keeper.claims(), "its lease is left to run out")
+        [left] = stored(service)
+        assert (left.state, left.deaths) == (State.RUNNING, 1)
 
 
 def _dying(environ: Environ, start_response: StartResponse) -> list[bytes]:

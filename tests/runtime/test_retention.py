@@ -109,7 +109,7 @@ def test_the_scan_purges_too_and_outlives_a_store_that_cannot(rig: Rig) -> None:
     assert run.advance(returned()) == fx.Fresh(CREATED)
     rig.time.advance(1)
     rig.store.plan(fail("purge", call=1))
-    scan = Scanner(rig.engine, lambda _: policy, (), interval_seconds=0.001)
+    scan = Scanner(rig.engine, lambda _: policy, (), namespace="default", interval_seconds=0.001)
     scan.start()
     until(lambda: rig.checkpoint().state is State.EXPIRED, "the outcome is dropped")
     scan.close()

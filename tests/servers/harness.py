@@ -171,7 +171,7 @@ def launch(kind: Kind, directory: Path) -> Server:
     port = free_port()
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
         "RETRYSAFE_TEST_DIRECTORY": str(directory),
     }

@@ -23,6 +23,9 @@ MOST_FIELDS = 10_000
 """Forms with more fields, and multipart bodies with more parts, count byte for byte. No form that a person or
 a program fills in gets there, and the work of sorting stays small for one that is sent to keep us busy."""
 
+MOST_BYTES = 256 * 1024
+"""Larger JSON counts byte for byte: reading it takes as long as a request may keep an event loop from all others."""
+
 _LONGEST_PART_HEAD = 16_384
 
 
@@ -119,7 +122,13 @@ def _bytes(text: str) -> bytes:
 
 def query(raw: bytes) -> bytes:
     """Canonical form of a query: its pairs, sorted by name; pairs of one name stay in their order."""
-    return framed(_sorted_pairs(raw)) if raw else b""
+    if not raw:
+        return b""
+    try:
+        return framed(_sorted_pairs(raw))
+    except ValueError:
+        # More pairs than anybody means.
+        return raw
 
 
 def body(media: MediaType, raw: bytes, fields: Selection | None) -> tuple[bytes, bytes]:
@@ -138,7 +147,7 @@ def body(media: MediaType, raw: bytes, fields: Selection | None) -> tuple[bytes,
     """
     try:
         match media.form:
-            case b"json":
+            case b"json" if len(raw) <= MOST_BYTES:
                 return b"json", _json(raw, fields)
             case b"form":
                 return b"form", _urlencoded(raw, fields)

@@ -172,6 +172,9 @@ def _record(claim: Claim, response: Response, outcome: Outcome) -> Flow[Answer]:
 def _stream(claim: Claim, outcome: Outcome, policy: Policy) -> Flow[Answer]:
     """Make it durable that the response begins to leave, forward it, then say that it is done (S5)."""
     if policy.releases(claim.mode, outcome.status):
+        # Nothing is written before it leaves, so only a lease that certainly runs says that nobody took over (C4).
+        if claim.mode is not Mode.ONCE and not (yield from perform(fx.StillHeld(claim))):
+            return (yield from _unless_superseded(fx.Superseded(), claim, fx.Streamed()))
         yield from perform(fx.Forward(claim, stored=True))
         # Refused or not: the bytes have left, so that a winner's outcome cannot be sent any more.
         try:
@@ -222,7 +225,10 @@ def _release(claim: Claim, answer: Answer) -> Flow[Answer]:
     try:
         receipt = yield from perform(fx.Release(claim))
     except StoreError:
+        held = claim.mode is Mode.ONCE or (yield from perform(fx.StillHeld(claim)))
         yield from perform(fx.ReleaseLater(claim))
+        if not held and isinstance(answer, fx.Fresh):
+            raise AttemptSuperseded(claim.operation_id) from None
         return answer
     return (yield from _unless_superseded(receipt, claim, answer))
 

@@ -145,7 +145,7 @@ class Discreet(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}({shown})"
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(Discreet, frozen=True, array_like=True):
     """What a checkpoint keeps of an execution.
 
     Attributes:
@@ -159,7 +159,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     body: bytes | None
 
 
-class StoredRequest(msgspec.Struct, frozen=True, array_like=True):
+class StoredRequest(Discreet, frozen=True, array_like=True):
     """What a re-run of an ``again`` operation needs; stored inside the claim, erased when the operation is final (R13).
 
     ``Authorization``, ``Cookie`` and client certificates are never in it (R9).
@@ -170,6 +170,8 @@ class StoredRequest(msgspec.Struct, frozen=True, array_like=True):
     headers: Headers
     body: bytes
     operation: str
+    surface: int = 0
+    """Which of the application's guarded surfaces it came in by, in the order in which they were built."""
 
 
 class Identity(Discreet, frozen=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from retrysafe.errors import PrincipalMissing
 from retrysafe.http.request import request_fingerprint, stored_request, wait_seconds
 from retrysafe.protocol.encoding import encode_request
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
+    from retrysafe.runtime.routes import Guarded
 
 
 def call_principal(guard: RetrySafe, request: HttpRequest) -> str | Awaitable[str | None] | None:
@@ -27,24 +30,35 @@ def call_principal(guard: RetrySafe, request: HttpRequest) -> str | Awaitable[st
     return "" if isinstance(guard.principal, Shared) else guard.principal(request)
 
 
-def known_principal(principal: str | None) -> str:
+def known_principal(guard: RetrySafe, principal: str | None) -> str:
     """Return the principal.
 
     Raises:
-        PrincipalMissing: nobody is authenticated (K5).
+        PrincipalMissing: nobody is authenticated; an empty name is nobody's either (K5).
     """
-    if principal is None:
+    if not principal and not isinstance(guard.principal, Shared):
         message = "nobody is authenticated"
         raise PrincipalMissing(message)
-    return principal
+    return principal or ""
 
 
 def ask_for(
-    engine: Engine, guard: RetrySafe, request: HttpRequest, *, key: str, principal: str, name: str, policy: Policy
+    engine: Engine,
+    guard: RetrySafe,
+    request: HttpRequest,
+    *,
+    key: str,
+    principal: str,
+    route: Guarded,
+    surface: int,
 ) -> Ask:
     """Make the ask of a guarded request; the key goes no further than this (K8)."""
+    name, policy = route.name, route.policy
     mode = Mode(policy.mode)
-    rerun = encode_request(stored_request(request, policy.rerun_headers, name)) if mode is Mode.AGAIN else None
+    rerun: bytes | None = None
+    if mode is Mode.AGAIN:
+        stored = stored_request(request, policy.rerun_headers, name)
+        rerun = encode_request(msgspec.structs.replace(stored, surface=surface))
     fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
     # Digested here, by the request's own thread or loop, and not inside the store's transaction.
     _ = fingerprint.stored

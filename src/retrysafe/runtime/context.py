@@ -22,6 +22,8 @@ class Presence:
 
     operation: Operation | None
     digest: bytes = field(repr=False)
+    settled: bool = False
+    """The operation has its outcome; what still runs inside it, such as background work, is outside it."""
 
 
 _presence: ContextVar[Presence | None] = ContextVar("retrysafe_operation", default=None)
@@ -40,7 +42,14 @@ def current_operation() -> Operation | None:
 def joined(digest: bytes) -> bool:
     """Tell whether the calling code already runs inside the operation with this identity (K9)."""
     presence = _presence.get()
-    return presence is not None and presence.digest == digest
+    return presence is not None and presence.digest == digest and not presence.settled
+
+
+def settle() -> None:
+    """Note that the operation has its outcome: the same request, made from inside it, is now answered like any other."""
+    presence = _presence.get()
+    if presence is not None:
+        presence.settled = True
 
 
 def enter(operation: Operation | None, digest: bytes) -> tuple[Token[Presence | None], ref[Presence]]:

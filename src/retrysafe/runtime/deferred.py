@@ -35,8 +35,9 @@ class Deferred:
             self._writes.append(write)
             self._empty.clear()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="retrysafe-deferred", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="retrysafe-deferred", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def drain(self, seconds: float) -> bool:
         """Wait until every write is settled; False when ``seconds`` are over before."""

@@ -133,6 +133,11 @@ class Engine:
             case _:
                 assert_never(effect)
 
+    def sent(self, effect: fx.StoreEffect, *, failed: bool = False) -> None:
+        """Note that a write is sent that ends an attempt, or that it has failed."""
+        if isinstance(effect, fx.Record | fx.Release | fx.ParkClaim):
+            self.keeper.settling(effect.claim, begins=not failed)
+
     # What follows from the store's answer.
 
     def observe(

@@ -23,6 +23,7 @@ class Engines:
     """The engine of whichever process asks, and its scan for abandoned operations.
 
     Attributes:
+        users: how many applications have started with it and not stopped.
         reruns: how surfaces run abandoned ``again`` operations again (R13); may grow at any time.
     """
 
@@ -34,6 +35,7 @@ class Engines:
         pepper: bytes | None,
         emit: Callable[[Event], None],
         policy_of: Callable[[str], Policy],
+        namespace: str,
         scan_seconds: float | None,
         max_waiters: int,
     ) -> None:
@@ -45,15 +47,18 @@ class Engines:
             pepper: the one the store must have, or None for the store's own (K4).
             emit: takes every event.
             policy_of: returns the policy of an operation by its name.
+            namespace: whose abandoned operations may be run again here.
             scan_seconds: time between two looks for abandoned operations, or None not to look (R2).
             max_waiters: how many requests may wait for operations in flight at once (S9).
         """
         self.reruns: list[Rerun] = []
+        self.users = 0
         self._store = store
         self._pepper = pepper
         self._secrets = secrets
         self._emit = emit
         self._policy_of = policy_of
+        self._namespace = namespace
         self._scan_seconds = scan_seconds
         self._max_waiters = max_waiters
         self._lock = threading.Lock()
@@ -101,6 +106,14 @@ class Engines:
 
     def _start_scan(self, engine: Engine) -> None:
         with self._lock:
-            if self._scanner is None and self._scan_seconds is not None:
-                self._scanner = Scanner(engine, self._policy_of, self.reruns, interval_seconds=self._scan_seconds)
-                self._scanner.start()
+            # A close may have come between opening and here: then the engine is nobody's any more.
+            if self._engine is engine and self._scanner is None and self._scan_seconds is not None:
+                scanner = Scanner(
+                    engine,
+                    self._policy_of,
+                    self.reruns,
+                    namespace=self._namespace,
+                    interval_seconds=self._scan_seconds,
+                )
+                scanner.start()
+                self._scanner = scanner

@@ -126,6 +126,7 @@ class RetrySafe:
             pepper=pepper,
             emit=self.emit,
             policy_of=self.policy_of,
+            namespace=namespace,
             scan_seconds=self.scan_seconds,
             max_waiters=max_waiters,
         )
@@ -189,9 +190,25 @@ class RetrySafe:
                     "a sink raised over an event of the kind %s", type(event).__name__
                 )
 
-    def add_rerun(self, rerun: Rerun) -> None:
-        """Register how a surface runs an abandoned ``again`` operation again (R13)."""
+    def add_rerun(self, rerun: Rerun) -> int:
+        """Register how a surface runs an abandoned ``again`` operation again (R13).
+
+        Returns:
+            The surface's number, the same in every process that builds the application alike.
+        """
         self._engines.reruns.append(rerun)
+        return len(self._engines.reruns) - 1
+
+    def retain(self) -> None:
+        """Note that one more application has started with this guard; each gives it back with :meth:`release`."""
+        self._engines.users += 1
+
+    def release(self) -> None:
+        """Note that an application has stopped; the last one closes the guard."""
+        self._engines.users -= 1
+        if self._engines.users <= 0:
+            self._engines.users = 0
+            self.close()
 
     def close(self) -> None:
         """Stop threads and close the store; the guard may be used again afterwards."""

@@ -55,6 +55,8 @@ class Live:
     """The store said that the claim is not ours any more."""
     kept: bool = False
     """The attempt has ended; its outcome waits to be recorded (D2)."""
+    settling: bool = False
+    """The attempt has its outcome, and the write that says so is under way: nothing of it is to be stopped."""
 
 
 class LeaseKeeper:
@@ -105,6 +107,16 @@ class LeaseKeeper:
         if live is not None and live.claim.fence == claim.fence:
             live.kept = live.stopping = True
 
+    def settling(self, claim: Claim, *, begins: bool) -> None:
+        """Tell that the write that ends ``claim`` is sent, or has failed.
+
+        Stopping the attempt while it is under way would lose its outcome.
+        A renewal that comes behind that write finds the operation ended, and that is no loss.
+        """
+        live = self._live.get(claim.operation_id)
+        if live is not None and live.claim.fence == claim.fence:
+            live.settling = begins
+
     def abandon(self, claim: Claim) -> None:
         """Leave ``claim`` to its lease, as its attempt was cut off; unless its outcome waits to be recorded (C7)."""
         live = self._live.get(claim.operation_id)
@@ -132,11 +144,12 @@ class LeaseKeeper:
             self._tick_seconds = min(self._tick_seconds, tick_seconds)
             self._wake_threads()
             if not self._started:
-                self._started = True
                 works = ((self._renew_due, "renewer"), (self._stop_lost, "watchdog"))
                 for (work, name), wake in zip(works, self._wakes, strict=True):
                     target = partial(self._every_tick, work, wake)
                     threading.Thread(target=target, name=f"retrysafe-{name}", daemon=True).start()
+                # Only now: a process that can start no thread at this moment tries again with its next claim.
+                self._started = True
 
     def _wake_threads(self) -> None:
         for wake in self._wakes:
@@ -182,6 +195,8 @@ class LeaseKeeper:
         for live in tuple(self._live.values()):
             if now >= live.ends_at and not live.overran:
                 live.overran = True
+                if live.settling:
+                    continue
                 seconds = now - live.started_at
                 self._emit(events.Overran(live.claim.name, live.claim.operation_id, seconds))
                 self._tell_to_stop(live)
@@ -190,7 +205,7 @@ class LeaseKeeper:
 
     def _lose(self, live: Live) -> None:
         # The attempt may have ended, and so given its claim back, while the renewal was under way.
-        if self._live.get(live.claim.operation_id) is live and not live.stopping:
+        if self._live.get(live.claim.operation_id) is live and not live.stopping and not live.settling:
             self._emit(events.LeaseLost(live.claim.name, live.claim.operation_id))
             self._tell_to_stop(live)
 

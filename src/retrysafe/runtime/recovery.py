@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from retrysafe.errors import RetrySafeError, StoreError
+from retrysafe.protocol.encoding import decode_request
 from retrysafe.protocol.flows import recover
 from retrysafe.protocol.model import Mode
 from retrysafe.protocol.verdicts import Park, judge_abandoned
@@ -34,6 +35,11 @@ Starts driving the flow on the surface's own thread or loop and returns at once.
 or not able.
 """
 
+
+class PrincipalNotRestored(BaseException):
+    """``restore_principal`` raised, so the re-run never began: the attempt counts as dead, and another follows (R8)."""
+
+
 _AT_ONCE = 100
 # What waits for its client must not hide what is behind it; so many of those are looked past, not more, because each
 # is read with its request.
@@ -52,6 +58,7 @@ class Scanner:
         policy_of: Callable[[str], Policy],
         reruns: Sequence[Rerun],
         *,
+        namespace: str,
         interval_seconds: float,
     ) -> None:
         """Prepare the scan.
@@ -60,11 +67,13 @@ class Scanner:
             engine: this process's engine.
             policy_of: returns the policy of an operation by its name.
             reruns: how surfaces run ``again`` operations again; may grow while the scan runs.
+            namespace: whose operations they may run again; another application in the same store has its own.
             interval_seconds: time between two looks, varied by a fifth so that processes don't march in step.
         """
         self._engine = engine
         self._policy_of = policy_of
         self._reruns = reruns
+        self._namespace = namespace
         self._interval_seconds = interval_seconds
         self._retention = Retention(engine)
         self._left_alone = 0
@@ -123,9 +132,17 @@ class Scanner:
                     case Mode.ONCE:
                         return False
                     case Mode.AGAIN:
-                        return any(rerun(seen, policy, flow) for rerun in self._reruns)
+                        return self._rerun(seen, policy, flow)
                     case _:
                         assert_never(seen.mode)
+
+    def _rerun(self, seen: Checkpoint, policy: Policy, flow: Flow[Answer | None]) -> bool:
+        """Hand an operation to the surface it came in by."""
+        if seen.namespace != self._namespace or seen.request is None or not self._reruns:
+            return False
+        surface = decode_request(seen.request).surface
+        # A surface that was built anew has a higher number than the one before, and is the same application.
+        return self._reruns[min(surface, len(self._reruns) - 1)](seen, policy, flow)
 
 
 def backoff_seconds(deaths: int) -> float:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import quote
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.protocol.policy import Policy
@@ -82,7 +83,11 @@ class Routes:
         for route in self._routes:
             if route.covers(method, path):
                 return None if route.policy is None else Guarded(route.name, route.policy)
-        return Guarded(f"{method} {path}", self._default) if method in self._methods else None
+        if method not in self._methods:
+            return None
+        # Control characters of a path must not write lines of their own into a log.
+        shown = path if path.isprintable() else quote(path)
+        return Guarded(f"{method} {shown}", self._default)
 
     def policy_of(self, name: str) -> Policy:
         """Return the policy of an operation by the name its checkpoints carry."""

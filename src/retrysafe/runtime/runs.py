@@ -88,6 +88,7 @@ class _Run(Generic[A]):
                 assert_never(effect)
 
     def _failed(self, effect: fx.StoreEffect, error: StoreError) -> None:
+        self._engine.sent(effect, failed=True)
         self._engine.failed(self._name, type(effect).__name__.lower(), error)
 
     def _note(self, reply: fx.Reply | fx.Ended | None) -> None:
@@ -99,16 +100,21 @@ class _Run(Generic[A]):
                 failed = type(error).__name__
             case _:
                 return
-        self._engine.emit(events.HandlerFailed(self._name, self._operation_id, failed))
+        self._engine.emit(events.HandlerFailed(self._name, self._claim.operation_id if self._claim else "", failed))
 
-    _operation_id = ""
+    def abandon(self) -> None:
+        """Leave the attempt's claim to its lease: what ran it was cut off (C7)."""
+        if self._claim is not None:
+            self._engine.keeper.abandon(self._claim)
+
+    _claim: model.Claim | None = None
 
     def _remember(self, step: fx.Execute | fx.Forward | A) -> fx.Execute | fx.Forward | A:
         match step:
             case fx.Execute(None):
                 self._engine.emit(events.Unprotected(self._name, "store unavailable"))
             case fx.Execute(model.Claim() as claim):
-                self._operation_id = claim.operation_id
+                self._claim = claim
             case _:
                 pass
         return step
@@ -132,6 +138,7 @@ class Run(_Run[A]):
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
             sent_at = engine.clock.monotonic()
+            engine.sent(effect)
             try:
                 reply = engine.sync.run(engine.program(effect, self._policy))
             except StoreError as error:
@@ -160,6 +167,7 @@ class AsyncRun(_Run[A]):
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
             sent_at = engine.clock.monotonic()
+            engine.sent(effect)
             try:
                 reply = await engine.aio.arun(engine.program(effect, self._policy))
             except StoreError as error:

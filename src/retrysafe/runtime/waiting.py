@@ -7,6 +7,7 @@ woken claims again, so a lost wake-up costs one poll and never correctness.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ class Waiters:
             with self._lock:
                 wakers = self._wakers.pop(digest, [])
             for wake in wakers:
-                wake()
+                # A waiter whose loop is closed has nobody left who waits, and must not fail the winner.
+                with suppress(RuntimeError):
+                    wake()
 
     def wait(self, store: Store, seen: Checkpoint, seconds: float) -> bool:
         """Block until the operation may have changed; False when ``seconds`` are over or too many wait already."""

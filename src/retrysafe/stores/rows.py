@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from retrysafe.errors import RecordUnreadable
@@ -36,6 +37,19 @@ def checkpoint(row: Sequence[Any], now: float) -> Checkpoint:
     except KeyError as unknown:
         raise RecordUnreadable(f"operation {row[1]} has the unknown mode or state {unknown}") from None
     return Checkpoint(*values)
+
+
+def readable(rows: Iterable[Sequence[Any]], now: float) -> list[Checkpoint]:
+    """Decode the rows that this code can read.
+
+    For the recovery scan: what a newer version wrote is for processes of that version, and must not keep this one from
+    all the rest.
+    """
+    found: list[Checkpoint] = []
+    for row in rows:
+        with suppress(RecordUnreadable):
+            found.append(checkpoint(row, now))
+    return found
 
 
 def one_of(states: Iterable[State]) -> str:

@@ -78,7 +78,7 @@ class Server:
         answered.cancel()
 
 
-@pytest.mark.parametrize("app", [lively, unaware, unaware_later, silent])
+@pytest.mark.parametrize("app", [lively, unaware, silent])
 def test_every_application_is_started_and_drained(house: House, app: App) -> None:
     """C7: also one that knows no lifespan."""
 
@@ -93,6 +93,19 @@ def test_every_application_is_started_and_drained(house: House, app: App) -> Non
     server = run(live())
     assert server.sent == [COMPLETE, STOPPED]
     assert server.state == ({"opened": True} if app is lively else {})
+
+
+def test_an_application_that_fails_to_start_is_not_taken_for_one_that_knows_no_lifespan(house: House) -> None:
+    """The server hears what the application raised, as it would without us."""
+
+    async def live() -> None:
+        server = Server(RetrySafeMiddleware(unaware_later, guard=house.guard))
+        await server.say("lifespan.startup")
+        with pytest.raises(AssertionError):
+            await server.task
+        assert server.sent == []
+
+    run(live())
 
 
 def test_a_wrong_pepper_refuses_to_start(house: House) -> None:

@@ -122,7 +122,7 @@ async def recovered(house: House, shop: Shop, path: str = "/again/1") -> Exchang
     await Exchange(http_scope("/once/first", key="other")).through(there)
     shop.calls.pop()
     engine = await other.aengine()
-    scanner = Scanner(engine, other.policy_of, other._engines.reruns, interval_seconds=1)
+    scanner = Scanner(engine, other.policy_of, other._engines.reruns, namespace="default", interval_seconds=1)
     await asyncio.to_thread(scanner.look)
     # Until nothing of the recovery is left to do on this loop.
     if reruns := there._live:

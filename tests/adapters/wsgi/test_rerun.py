@@ -105,7 +105,7 @@ def recovered(shop: Shop, path: str = "/again/1") -> Exchange:
     other = house.another_guard()
     there = RetrySafeMiddleware(shop, guard=other)
     engine = other.engine()
-    Scanner(engine, other.policy_of, other._engines.reruns, interval_seconds=1).look()
+    Scanner(engine, other.policy_of, other._engines.reruns, namespace="default", interval_seconds=1).look()
     give_up_at = time.monotonic() + 20
     while house.states == ["running"] and time.monotonic() < give_up_at:
         time.sleep(0.001)

@@ -16,7 +16,7 @@ from retrysafe.errors import RetrySafeError
 from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.model import Final, NoEffect, Response
-from retrysafe.runtime.context import enter, leave, step_in, step_out
+from retrysafe.runtime.context import enter, leave, settle, step_in, step_out
 from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
@@ -111,10 +111,12 @@ class Exchange:
 
     async def _answer(self, answer: fx.Answer | RetrySafeError) -> None:
         self._stage = Stage.ENDED
-        self._ended.set()
-        response = response_to(answer, self._profile)
-        if response is not None:
-            await self._respond(response)
+        try:
+            response = response_to(answer, self._profile)
+            if response is not None:
+                await self._respond(response)
+        finally:
+            self._ended.set()
 
     async def receive(self) -> Message:
         """Give the application its request, then nothing until the response has left.
@@ -161,6 +163,8 @@ class Exchange:
             step = await self._run.advance(reply)
         except RetrySafeError as error:
             step = error
+        if not isinstance(step, fx.Forward):
+            settle()
         match step:
             case fx.Forward(claim, stored):
                 self._stage = Stage.FORWARDING
@@ -180,11 +184,12 @@ class Exchange:
     async def _release_held(self) -> None:
         """Send the application's own messages, as they are."""
         self._stage = Stage.ENDED
-        self._ended.set()
         if self._start is not None:
             await self._to_client(self._start)
         for message in self._held:
             await self._to_client(message)
+        # Only now: to the application a disconnect in the middle of a send means that nobody reads on.
+        self._ended.set()
 
     async def _forward(self, message: Message) -> None:
         if self._left is not None:
@@ -195,13 +200,14 @@ class Exchange:
         if last or (self._left is not None and self._left <= 0):
             # DONE is durable before the client can know that the stream is complete: its length may tell as well.
             await self._end_stream(None)
+        await self._to_client(message)
         if last:
             self._ended.set()
-        await self._to_client(message)
 
     async def _end_stream(self, error: Exception | None) -> None:
         if not self._done:
             self._done = True
+            settle()
             await self._run.advance(fx.Ended(error))
 
     async def _failed(self, error: Exception) -> bool:

@@ -39,7 +39,8 @@ class Lifespan:
         try:
             await app(scope, tapped_receive, tapped_send)
         except Exception:
-            if self._answered:
+            # An application that fails to start has taken the message; one that does not know the protocol has not.
+            if self._answered or self._received:
                 raise
         if not self._answered:
             # The application does not know the protocol: it raised, or it returned. Operations must still be drained.

@@ -25,6 +25,7 @@ from retrysafe.protocol.flows import adopt, handle, handle_unprotected
 from retrysafe.runtime import events
 from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
 from retrysafe.runtime.context import joined
+from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import AsyncRun
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from retrysafe.protocol.effects import Flow
     from retrysafe.protocol.model import Checkpoint, Claim
     from retrysafe.protocol.policy import Policy
+    from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
     from retrysafe.runtime.routes import Guarded
 
@@ -63,8 +65,7 @@ class RetrySafeMiddleware:
         self._live: dict[asyncio.Task[None], Exchange] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._template: Scope = {}
-        if guard.restore_principal is not None:
-            guard.add_rerun(self._rerun)
+        self._surface = 0 if guard.restore_principal is None else guard.add_rerun(self._rerun)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
@@ -102,8 +103,8 @@ class RetrySafeMiddleware:
         try:
             request = _request(scope)
             principal = call_principal(self._guard, request)
-            who = known_principal(await principal if inspect.isawaitable(principal) else principal)
-            opened = await self._opened(name, policy)
+            who = known_principal(self._guard, await principal if inspect.isawaitable(principal) else principal)
+            engine = await self._opened(name, policy)
             body = await incoming.read(policy.request_limit, declared_length(scope["headers"]))
         except (RequestRefused, StoreError) as error:
             await self._refuse(error, scope, incoming, send, name)
@@ -111,12 +112,11 @@ class RetrySafeMiddleware:
         if body is None:
             return
         request = HttpRequest(request.method, request.path, request.query, request.headers, body, scope)
-        engine = self._guard.local_engine()
         exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=self._guard.profile)
-        if not opened:
-            flow, digest = handle_unprotected(), b""
+        if engine is None:
+            engine, flow, digest = self._guard.local_engine(), handle_unprotected(), b""
         else:
-            ask = ask_for(engine, self._guard, request, key=key, principal=who, name=name, policy=policy)
+            ask = ask_for(engine, self._guard, request, key=key, principal=who, route=route, surface=self._surface)
             flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
             if joined(digest):
                 # A guard inside a guarded request joins the outer claim (K9).
@@ -125,16 +125,15 @@ class RetrySafeMiddleware:
         run = partial(AsyncRun, engine, flow, policy, name=name, request=request, hooks=self._guard.hooks)
         await self._in_own_task(run, exchange, digest)
 
-    async def _opened(self, name: str, policy: Policy) -> bool:
-        """Connect to the store; False when it is down and the operation is declared ``fail_open`` (D1)."""
+    async def _opened(self, name: str, policy: Policy) -> Engine | None:
+        """Connect to the store; None when it is down and the operation is declared ``fail_open`` (D1)."""
         try:
-            await self._guard.aengine()
+            return await self._guard.aengine()
         except StoreUnavailable as error:
             self._guard.emit(events.StoreFailed(name, "open", str(error)))
             if not policy.fail_open:
                 raise
-            return False
-        return True
+            return None
 
     async def _in_own_task(self, run: Callable[..., AsyncRun[fx.Answer]], exchange: Exchange, digest: bytes) -> None:
         """Run an operation so that nothing but its own guard can cancel it (S1, C7)."""
@@ -170,7 +169,8 @@ class RetrySafeMiddleware:
         if not task.cancelled():
             # Where nobody listens any more, what the operation raised was told as an event and is recorded.
             task.exception()
-        elif exchange is not None and exchange.claim is not None:
+        if exchange is not None and exchange.claim is not None:
+            # Nothing is left to do for an attempt that ended in order.
             self._guard.local_engine().keeper.abandon(exchange.claim)
 
     async def _operate(
@@ -199,9 +199,13 @@ class RetrySafeMiddleware:
 
     async def _stopped(self, exchange: Exchange) -> None:
         """Answer the client of an attempt that was told to stop: the winner's outcome or 503, never its own (C4)."""
-        if exchange.answered or exchange.claim is None:
+        if exchange.answered:
             message = "the response was cut off: the attempt was told to stop"
             raise RuntimeError(message)
+        if exchange.claim is None:
+            message = "the process goes down; nothing is known of the claim"
+            await exchange.answer(StoreUnavailable(message))
+            return
         policy = self._guard.policy_of(exchange.claim.name)
         run = AsyncRun(
             self._guard.local_engine(), adopt(exchange.claim), policy, name=exchange.claim.name, stop=_nothing_to_stop
@@ -238,7 +242,7 @@ class RetrySafeMiddleware:
             profile=self._guard.profile,
         )
         run = partial(AsyncRun, self._guard.local_engine(), flow, policy, name=seen.name)
-        app = partial(self._as_principal, seen.principal)
+        app = partial(self._as_principal, seen)
         loop.call_soon_threadsafe(self._spawn, run, exchange, seen.digest, app)
         return True
 
@@ -249,18 +253,23 @@ class RetrySafeMiddleware:
         loop = asyncio.get_running_loop()
         return self._start_task(self._operate(run, exchange, digest, app=app, recovering=True), exchange, loop)
 
-    async def _as_principal(self, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _as_principal(self, seen: Checkpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application below authentication, for the stored principal (R9, R13)."""
         if self._guard.restore_principal is not None:
-            restored = self._guard.restore_principal(scope, principal)
-            if inspect.isawaitable(restored):
-                await restored
+            try:
+                restored = self._guard.restore_principal(scope, seen.principal)
+                if inspect.isawaitable(restored):
+                    await restored
+            except Exception as error:
+                self._guard.emit(events.HandlerFailed(seen.name, seen.operation_id, type(error).__name__))
+                raise PrincipalNotRestored from error
         await self._app(scope, receive, send)
 
     # Start and stop.
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._guard.retain()
         await self._guard.aengine()
 
     async def _drain(self) -> None:
@@ -279,7 +288,8 @@ class RetrySafeMiddleware:
         if engine.opened:
             engine.deferred.drain(self._guard.drain_seconds)
             engine.hand_over(claims)
-        self._guard.close()
+        # Another application may go on with the same guard.
+        self._guard.release()
 
 
 def _request(scope: Scope) -> HttpRequest:

@@ -59,6 +59,12 @@ def _raw_path(environ: Environ) -> bytes:
     return quote(decoded.encode("latin-1")).encode("ascii")
 
 
+def has_unknown_end(environ: Environ) -> bool:
+    """Tell whether there is a body that cannot be read to its end: taken as empty, all such requests would be alike."""
+    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    return chunked and _declared_length(environ) is None and not environ.get("wsgi.input_terminated")
+
+
 def read_body(environ: Environ, limit: int) -> bytes | None:
     """Read the whole body; None when the client went away before it was complete, and nothing may be claimed.
 

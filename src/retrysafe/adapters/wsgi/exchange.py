@@ -12,7 +12,7 @@ from retrysafe.errors import RetrySafeError
 from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.model import Final, NoEffect, Response
-from retrysafe.runtime.context import enter, leave
+from retrysafe.runtime.context import enter, leave, settle
 from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
@@ -109,10 +109,16 @@ class Stream:
             self._exhausted = True
             self._end(error)
             raise
+        except BaseException:
+            # The server ends this thread: a crash (C7). Nothing more is written, and the lease is left to run out.
+            self._exhausted = self._ended = True
+            self._run.abandon()
+            raise
 
     def _end(self, error: Exception | None) -> None:
         if not self._ended:
             self._ended = True
+            self._context.run(settle)
             self._run.advance(fx.Ended(error))
 
 
@@ -178,6 +184,8 @@ class Exchange:
             step = run.advance(reply)
         except RetrySafeError as error:
             step = error
+        if not isinstance(step, fx.Forward):
+            settle()
         match step:
             case fx.Forward(claim, stored):
                 head, protected = self._response(b""), claim is not None

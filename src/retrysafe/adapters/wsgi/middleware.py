@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from retrysafe.adapters.wsgi.body import drain_body, give_body, path_of, read_body, request_of
+from retrysafe.adapters.wsgi.body import drain_body, give_body, has_unknown_end, path_of, read_body, request_of
 from retrysafe.adapters.wsgi.exchange import Exchange
 from retrysafe.adapters.wsgi.rerun import nowhere, stored_environ
 from retrysafe.errors import (
@@ -31,6 +31,7 @@ from retrysafe.protocol.model import Response
 from retrysafe.runtime import events
 from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
 from retrysafe.runtime.context import joined
+from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import Run
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from retrysafe.protocol.effects import Flow
     from retrysafe.protocol.model import Checkpoint, Claim
     from retrysafe.protocol.policy import Policy
+    from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
     from retrysafe.runtime.routes import Guarded
 
@@ -82,8 +84,7 @@ class RetrySafeMiddleware:
         self._pid = 0
         self._executor: ThreadPoolExecutor | None = None
         self._lined_up: set[str] = set()
-        if guard.restore_principal is not None:
-            guard.add_rerun(self._rerun)
+        self._surface = 0 if guard.restore_principal is None else guard.add_rerun(self._rerun)
         atexit.register(self._at_exit)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -134,20 +135,23 @@ class RetrySafeMiddleware:
         self, exchange: Exchange, request: HttpRequest, key: str, route: Guarded
     ) -> Callable[[], Iterable[bytes]]:
         name, policy = route.name, route.policy
-        principal = known_principal(cast("str | None", call_principal(self._guard, request)))
-        opened = self._opened(name, policy)
+        principal = known_principal(self._guard, cast("str | None", call_principal(self._guard, request)))
+        engine = self._opened(name, policy)
+        if has_unknown_end(exchange.environ):
+            return partial(exchange.answer, fx.Fresh(Response(411, "This server needs a Content-Length.")))
         body = read_body(exchange.environ, policy.request_limit)
         if body is None:
             # The client went away before its request was complete: nothing is claimed, and nobody hears this.
             return partial(exchange.answer, fx.Fresh(Response(400, "The request ended before it was complete.")))
         give_body(exchange.environ, body)
         request = replace(request, body=body)
-        engine = self._guard.local_engine()
         flow: Flow[fx.Answer]
-        if not opened:
-            flow, digest = handle_unprotected(), b""
+        if engine is None:
+            engine, flow, digest = self._guard.local_engine(), handle_unprotected(), b""
         else:
-            ask = ask_for(engine, self._guard, request, key=key, principal=principal, name=name, policy=policy)
+            ask = ask_for(
+                engine, self._guard, request, key=key, principal=principal, route=route, surface=self._surface
+            )
             flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
             if joined(digest):
                 # A guard inside a guarded request joins the outer claim (K9).
@@ -189,16 +193,15 @@ class RetrySafeMiddleware:
             case _:
                 return exchange.answer(step)
 
-    def _opened(self, name: str, policy: Policy) -> bool:
-        """Connect to the store; False when it is down and the operation is declared ``fail_open`` (D1)."""
+    def _opened(self, name: str, policy: Policy) -> Engine | None:
+        """Connect to the store; None when it is down and the operation is declared ``fail_open`` (D1)."""
         try:
-            self._guard.engine()
+            return self._guard.engine()
         except StoreUnavailable as error:
             self._guard.emit(events.StoreFailed(name, "open", str(error)))
             if not policy.fail_open:
                 raise
-            return False
-        return True
+            return None
 
     # Recovery (R13).
 
@@ -218,7 +221,7 @@ class RetrySafeMiddleware:
     def _rerun_here(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None], environ: Environ) -> None:
         exchange = Exchange(environ, nowhere, response_limit=policy.response_limit, profile=self._guard.profile)
         run = Run(self._guard.local_engine(), flow, policy, name=seen.name, stop=_cannot_stop_a_thread)
-        app = partial(self._as_principal, seen.principal)
+        app = partial(self._as_principal, seen)
         try:
             response = self._operate(run, exchange, seen.digest, app=app, recovering=True)
             for _ in response:
@@ -229,10 +232,14 @@ class RetrySafeMiddleware:
         finally:
             self._lined_up.discard(seen.operation_id)
 
-    def _as_principal(self, principal: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _as_principal(self, seen: Checkpoint, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Call the application below authentication, for the stored principal (R9, R13)."""
         if self._guard.restore_principal is not None:
-            self._guard.restore_principal(environ, principal)
+            try:
+                self._guard.restore_principal(environ, seen.principal)
+            except Exception as error:
+                self._guard.emit(events.HandlerFailed(seen.name, seen.operation_id, type(error).__name__))
+                raise PrincipalNotRestored from error
         return self._app(environ, start_response)
 
     # Going down.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -40,6 +41,11 @@ def connect_writer(settings: Settings) -> sqlite3.Connection:
         sqlite3.Error: the file can't be opened or is no database.
     """
     mode = "rwc" if settings.migrate else "rw"
+    if settings.migrate:
+        # The file holds secrets and what clients sent and got: it is made for its owner alone. Groups are for the
+        # administrator to let in, and SQLite gives the log the rights of the file.
+        with suppress(OSError):
+            os.close(os.open(settings.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = _connect(settings, mode)
     try:
         _use_wal(connection, settings.busy_seconds)

@@ -21,7 +21,7 @@ from retrysafe.stores.base import Held, Lost, Purged, Query, Renewal
 from retrysafe.stores.clock import HostClock
 from retrysafe.stores.decisions import due_at, judge_reclaim, receipt
 from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.rows import checkpoint, one_of
+from retrysafe.stores.rows import checkpoint, one_of, readable
 from retrysafe.stores.sqlite.purging import Purging
 from retrysafe.stores.sqlite.statements import statements, with_claims, with_conditions
 
@@ -162,7 +162,7 @@ class SQLiteVerbs:
         """List abandoned checkpoints that are due, oldest lease first (R2)."""
         now = self._clock.now()
         answer = yield Statement(self._sql["abandoned"], (now, now, limit))
-        return [checkpoint(row, now) for row in answer.rows]
+        return readable(answer.rows, now)
 
     def purge(self, limit: int) -> Program[Purged]:
         """Drop outcomes and tombstones whose retention is over, a few stretches of the table at a time (S10)."""

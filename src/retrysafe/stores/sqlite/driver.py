@@ -171,8 +171,9 @@ class _Machinery:
         """Hand a job to the writer, which is started if it does not run."""
         with self._door:
             if self._writer is None:
-                self._writer = Writer(self._settings, self._clock)
-                self._writer.start()
+                writer = Writer(self._settings, self._clock)
+                writer.start()
+                self._writer = writer
             self._writer.submit(job)
 
     def executor(self) -> ThreadPoolExecutor:
