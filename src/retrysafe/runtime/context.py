@@ -46,7 +46,7 @@ def joined(digest: bytes) -> bool:
 
 
 def settle() -> None:
-    """Note that the operation has its outcome: the same request, made from inside it, is now answered like any other."""
+    """Note that the operation has its outcome: the same request, made from inside it, is answered like any other."""
     presence = _presence.get()
     if presence is not None:
         presence.settled = True
