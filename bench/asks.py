@@ -45,7 +45,7 @@ async def make_asks(count: int) -> list[Ask]:
             body = body_of(number)
             request = HttpRequest("POST", PATH.encode(), b"", tuple(headers_of(number, body)), body)
             key = f"bench-{number:012d}"
-            ask = ask_for(engine, guard, request, key=key, principal="", name=route.name, policy=route.policy)
+            ask = ask_for(engine, guard, request, key=key, principal="", route=route, surface=0)
             assert ask.fingerprint.stored
             asks.append(ask)
         return asks

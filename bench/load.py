@@ -171,7 +171,8 @@ async def measure(command: Command, bodies: dict[str, list[int]]) -> dict[str, A
     piece.stop_at = started_at + command.seconds
     for _, connection in opened:
         connection.begin()
-    await piece.done
+    while not piece.done.done():
+        await asyncio.sleep(0)
     cpu = time.process_time() - cpu
     if not command.replay:
         del bodies[command.label][piece.sent :]

@@ -12,7 +12,7 @@ from retrysafe.protocol.effects import Flow
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, LEASE_OVER_ONCE
 from retrysafe.runtime import events
-from retrysafe.runtime.recovery import Rerun, Scanner, backoff_seconds
+from retrysafe.runtime.recovery import _CHANCE, Rerun, Scanner, backoff_seconds
 from retrysafe.runtime.runs import AsyncRun, Run
 from retrysafe.testing.faults import fail
 from tests.runtime.rig import AGAIN, CREATED, NAME, ONCE, Rig, nobody, returned, until
@@ -201,7 +201,7 @@ def test_after_a_second_death_the_scan_leaves_an_operation_alone_for_a_while(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R8."""
-    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    monkeypatch.setattr(_CHANCE, "uniform", lambda _, high: high)
     rig.begin(AGAIN)
     rerun, _ = surface(rig, die)
     scan = scanner(rig, rerun, policy=AGAIN)
@@ -224,7 +224,7 @@ def test_the_backoff_is_jittered_doubles_and_ends_at_five_minutes(monkeypatch: p
     drawn = [backoff_seconds(3) for _ in range(200)]
     assert all(0 <= seconds <= 8 for seconds in drawn)
     assert len(set(drawn)) > 100
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr(_CHANCE, "uniform", lambda low, high: high)
     assert [backoff_seconds(deaths) for deaths in range(1, 5)] == [2, 4, 8, 16]
     assert backoff_seconds(9) == backoff_seconds(10_000) == 300
 

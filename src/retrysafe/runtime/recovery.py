@@ -7,10 +7,10 @@ The same thread drops what retention allows, in small batches.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import SystemRandom
 from typing import TYPE_CHECKING, assert_never
 
 from retrysafe.errors import RetrySafeError, StoreError
@@ -40,6 +40,8 @@ class PrincipalNotRestored(BaseException):
     """``restore_principal`` raised, so the re-run never began: the attempt counts as dead, and another follows (R8)."""
 
 
+# Of our own: an application may seed the shared one, and a test of it may watch that.
+_CHANCE = SystemRandom()
 _AT_ONCE = 100
 # What waits for its client must not hide what is behind it; so many of those are looked past, not more, because each
 # is read with its request.
@@ -91,7 +93,7 @@ class Scanner:
             self._thread.join()
 
     def _work(self) -> None:
-        while not self._closed.wait(self._interval_seconds * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311 - jitter
+        while not self._closed.wait(self._interval_seconds * _CHANCE.uniform(1 - _JITTER, 1 + _JITTER)):
             try:
                 self.look()
                 self._retention.work(self._closed.is_set)
@@ -151,7 +153,7 @@ def backoff_seconds(deaths: int) -> float:
     Full jitter of 1 s·2ⁿ, at most 5 min (R8).
     """
     longest = min(_BACKOFF_SECONDS * 2 ** min(deaths, 16), _LONGEST_BACKOFF_SECONDS)
-    return random.uniform(0.0, longest)  # noqa: S311 - jitter, not a secret
+    return _CHANCE.uniform(0.0, longest)
 
 
 def _nobody_to_stop() -> None:

@@ -45,7 +45,8 @@ def connect_writer(settings: Settings) -> sqlite3.Connection:
         # The file holds secrets and what clients sent and got: it is made for its owner alone. Groups are for the
         # administrator to let in, and SQLite gives the log the rights of the file.
         with suppress(OSError):
-            os.close(os.open(settings.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            # Only a new one: closing a file in use would drop every lock that SQLite has on it in this process.
+            os.close(os.open(settings.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = _connect(settings, mode)
     try:
         _use_wal(connection, settings.busy_seconds)
