@@ -171,8 +171,7 @@ async def measure(command: Command, bodies: dict[str, list[int]]) -> dict[str, A
     piece.stop_at = started_at + command.seconds
     for _, connection in opened:
         connection.begin()
-    while not piece.done.done():
-        await asyncio.sleep(0)
+    await piece.done
     cpu = time.process_time() - cpu
     if not command.replay:
         del bodies[command.label][piece.sent :]
