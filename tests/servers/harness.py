@@ -177,7 +177,7 @@ def launch(kind: Kind, directory: Path) -> Server:
     }
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *kind.command(port)],
+            [sys.executable, "-m", "tests.servers.apps.launch", str(os.getpid()), *kind.command(port)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
