@@ -321,3 +321,23 @@ def test_an_attempt_whose_record_has_failed_can_be_stopped_again(rig: Rig) -> No
     rig.time.advance(LEASE)
     rig.engine.keeper._stop_lost()
     assert attempt.stops == 1
+
+
+def test_a_claim_that_no_thread_can_keep_alive_is_left_to_its_lease(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C7: its request fails, so nothing may renew it until ``max_duration``; the next claim starts the threads."""
+
+    def refuse(_: threading.Thread) -> None:
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    keeper = LeaseKeeper(rig.store, rig.time, rig.events)
+    keep = partial(keeper.watch, sent_at=rig.time.monotonic(), max_seconds=LONGEST, stop=Attempt().stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            keep(rig.claim())
+    assert keeper.claims() == []
+    claim = rig.claim(ONCE, "next")
+    keep(claim)
+    assert keeper.claims() == [claim]
+    keeper.close()

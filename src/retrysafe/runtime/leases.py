@@ -89,10 +89,11 @@ class LeaseKeeper:
         if before is not None:
             # The store's clock ran ahead of ours, and this very process took over from itself.
             self._lose(before)
-        self._live[claim.operation_id] = Live(claim, sent_at, now + max_seconds, now, stop)
         tick = min(claim.lease_seconds, max_seconds) * _TICK
         if tick < self._tick_seconds or not self._started:
+            # First: if no thread can be started, the request fails and its claim is left to its lease (C7).
             self._start(tick)
+        self._live[claim.operation_id] = Live(claim, sent_at, now + max_seconds, now, stop)
 
     def forget(self, claim: Claim) -> Live | None:
         """Stop renewing ``claim``; returns what was known of it."""
