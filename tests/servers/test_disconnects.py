@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import pytest
@@ -16,21 +15,15 @@ from tests.servers.apps import steps as to
 from tests.servers.case import Case, only
 from tests.servers.gates import Gates
 from tests.servers.harness import ASGI, WSGI
+from tests.servers.locks import locked
 from tests.servers.wire import PATIENCE_SECONDS
 
 PATHS = pytest.mark.parametrize("path", ["/once/charges", "/again/1"])
 
 
-@contextmanager
-def stalled_writes(case: Case) -> Iterator[None]:
+def stalled_writes(case: Case) -> AbstractContextManager[None]:
     """Let every write of the store wait, for less than it waits at most."""
-    database = sqlite3.connect(case.server.directory / "store.db", isolation_level=None, timeout=10)
-    try:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-        database.execute("ROLLBACK")
-    finally:
-        database.close()
+    return locked(case.server.directory / "store.db")
 
 
 def assert_done_once(case: Case, path: str, body: bytes = b"made") -> None:

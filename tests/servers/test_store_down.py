@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
+from tests.servers import locks
 from tests.servers.apps import steps as to
 from tests.servers.case import Case, only
 from tests.servers.gates import Gates
@@ -18,16 +17,9 @@ from tests.servers.wire import PATIENCE_SECONDS
 KEPT_BACK = ("idempotency-stored", "idempotency-status")
 
 
-@contextmanager
-def locked(case: Case) -> Iterator[None]:
+def locked(case: Case) -> AbstractContextManager[None]:
     """Keep everybody else from writing to the brief store."""
-    database = sqlite3.connect(case.server.directory / "brief" / "store.db", isolation_level=None, timeout=10)
-    try:
-        database.execute("BEGIN IMMEDIATE")
-        yield
-        database.execute("ROLLBACK")
-    finally:
-        database.close()
+    return locks.locked(case.server.directory / "brief" / "store.db")
 
 
 @pytest.fixture
