@@ -9,7 +9,7 @@ import pytest
 from retrysafe import OutcomeUnknown, Policy, RecordUnreadable, Response, State
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.effects import Flow
-from retrysafe.protocol.model import Checkpoint
+from retrysafe.protocol.model import Checkpoint, StoredRequest
 from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, LEASE_OVER_ONCE
 from retrysafe.runtime import events
 from retrysafe.runtime.recovery import _CHANCE, Rerun, Scanner, backoff_seconds
@@ -31,7 +31,7 @@ def surface(rig: Rig, reply: Reply) -> tuple[Rerun, list[object]]:
     """A surface that runs abandoned operations at once, on the scan's own thread."""
     answers: list[object] = []
 
-    def rerun(seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def rerun(seen: Checkpoint, _: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         run = Run(rig.engine, flow, policy, name=seen.name, stop=nobody)
         step = run.advance()
         if isinstance(step, fx.Execute):
@@ -128,7 +128,7 @@ def test_without_anybody_to_run_it_an_again_operation_waits_for_its_client(rig: 
     """R13: without ``restore_principal`` only the retrying client resumes."""
     rig.begin(AGAIN)
     rig.time.advance(LEASE)
-    not_ready: Rerun = lambda seen, policy, flow: False  # noqa: E731 - a surface in one line
+    not_ready: Rerun = lambda seen, request, policy, flow: False  # noqa: E731 - a surface in one line
     assert scanner(rig, policy=AGAIN).look() == 1
     assert scanner(rig, not_ready, policy=AGAIN).look() == 1
     assert rig.checkpoint().fence == 1
@@ -232,7 +232,7 @@ def test_the_backoff_is_jittered_doubles_and_ends_at_five_minutes(monkeypatch: p
 def test_one_operation_that_cannot_be_recovered_does_not_keep_the_others_from_it(rig: Rig) -> None:
     """It is told, and tried again with the next look (R2)."""
 
-    def unreadable(seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def unreadable(seen: Checkpoint, request: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         raise RecordUnreadable("unknown record format ff")
 
     rig.begin(AGAIN, "a")
@@ -246,7 +246,7 @@ def test_one_operation_that_cannot_be_recovered_does_not_keep_the_others_from_it
 def test_a_surface_that_breaks_does_not_end_the_scan(rig: Rig) -> None:
     """R2: a process that no longer looks would leave operations abandoned in silence."""
 
-    def broken(seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def broken(seen: Checkpoint, request: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         raise RuntimeError("cannot schedule new futures after shutdown")
 
     rig.begin(AGAIN, "a")
@@ -313,7 +313,7 @@ def test_a_re_run_on_a_loop_ends_like_one_on_a_thread(rig: Rig) -> None:
     rig.time.advance(LEASE)
     flows: list[Flow[fx.Answer | None]] = []
 
-    def later(seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def later(seen: Checkpoint, request: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         flows.append(flow)
         return True
 

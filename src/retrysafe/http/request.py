@@ -126,13 +126,16 @@ def request_fingerprint(request: HttpRequest, rules: FingerprintRules, secrets: 
     )
 
 
-def stored_request(request: HttpRequest, rerun_headers: frozenset[str], operation: str) -> StoredRequest:
+def stored_request(
+    request: HttpRequest, rerun_headers: frozenset[str], operation: str, surface: int = 0
+) -> StoredRequest:
     """Return what a re-run needs of a request: its listed headers and nothing that is a credential or a key.
 
     Args:
         request: the request.
         rerun_headers: lower-case names of the headers to keep.
         operation: name of the operation, such as ``POST /charges``.
+        surface: which of the application's guarded surfaces it came in by.
 
     Rules: R9, R13.
     """
@@ -143,4 +146,5 @@ def stored_request(request: HttpRequest, rerun_headers: frozenset[str], operatio
         headers=tuple([header for header in request.headers if header[0].lower() in names]),
         body=request.body,
         operation=operation,
+        surface=surface,
     )

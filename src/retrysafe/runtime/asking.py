@@ -4,25 +4,55 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from retrysafe.errors import PrincipalMissing
+from retrysafe.errors import KeyMissing, PrincipalMissing
+from retrysafe.http.key import read_key
 from retrysafe.http.request import request_fingerprint, stored_request, wait_seconds
 from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.fingerprint import identity_digest, key_hint
+from retrysafe.protocol.flows import handle, handle_unprotected
 from retrysafe.protocol.model import Ask, Identity, Mode, Operation
+from retrysafe.runtime import events
 from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.guard import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
+    from retrysafe.errors import StoreUnavailable
     from retrysafe.http.request import HttpRequest
+    from retrysafe.protocol.effects import Answer, Flow
     from retrysafe.protocol.model import Claim
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
     from retrysafe.runtime.routes import Guarded
+
+
+def key_of(guard: RetrySafe, route: Guarded, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Read a request's key; None when it has none and needs none, which is counted (K7).
+
+    Raises:
+        KeyMalformed: it breaks K1, K2 or K3.
+        KeyMissing: the operation requires one.
+    """
+    key = read_key(headers, guard.keys)
+    if key is None:
+        if route.policy.require_key:
+            message = "this operation requires an idempotency key"
+            raise KeyMissing(message)
+        guard.emit(events.Unprotected(route.name, "no key"))
+    return key
+
+
+def without_store(guard: RetrySafe, route: Guarded, error: StoreUnavailable) -> None:
+    """Tell that the store cannot be opened, and go on only where the operation is declared ``fail_open`` (D1).
+
+    Raises:
+        StoreUnavailable: it is not.
+    """
+    guard.emit(events.StoreFailed(route.name, "open", str(error)))
+    if not route.policy.fail_open:
+        raise error
 
 
 def call_principal(guard: RetrySafe, request: HttpRequest) -> str | Awaitable[str | None] | None:
@@ -57,8 +87,7 @@ def ask_for(
     mode = Mode(policy.mode)
     rerun: bytes | None = None
     if mode is Mode.AGAIN:
-        stored = stored_request(request, policy.rerun_headers, name)
-        rerun = encode_request(msgspec.structs.replace(stored, surface=surface))
+        rerun = encode_request(stored_request(request, policy.rerun_headers, name, surface))
     fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
     # Digested here, by the request's own thread or loop, and not inside the store's transaction.
     _ = fingerprint.stored
@@ -78,6 +107,33 @@ def ask_for(
         attempts=policy.attempts,
         request=rerun,
     )
+
+
+def flow_for(
+    engine: Engine | None,
+    guard: RetrySafe,
+    request: HttpRequest,
+    *,
+    key: str,
+    principal: str,
+    route: Guarded,
+    surface: int,
+) -> tuple[Flow[Answer], bytes]:
+    """Return what is to be done for a guarded request, and the digest of its identity.
+
+    Args:
+        engine: the process's engine, connected; None runs the operation unprotected, without an identity (D1).
+        guard: whose request it is.
+        request: the request, whole.
+        key: its key.
+        principal: who asks.
+        route: the operation.
+        surface: which of the application's guarded surfaces it came in by.
+    """
+    if engine is None:
+        return handle_unprotected(), b""
+    ask = ask_for(engine, guard, request, key=key, principal=principal, route=route, surface=surface)
+    return handle(ask, route.policy, wait_for(request, route.policy)), ask.identity.digest
 
 
 def wait_for(request: HttpRequest, policy: Policy) -> float:

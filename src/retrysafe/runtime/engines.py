@@ -23,7 +23,6 @@ class Engines:
     """The engine of whichever process asks, and its scan for abandoned operations.
 
     Attributes:
-        users: how many applications have started with it and not stopped.
         reruns: how surfaces run abandoned ``again`` operations again (R13); may grow at any time.
     """
 
@@ -52,7 +51,7 @@ class Engines:
             max_waiters: how many requests may wait for operations in flight at once (S9).
         """
         self.reruns: list[Rerun] = []
-        self.users = 0
+        self._users = 0
         self._store = store
         self._pepper = pepper
         self._secrets = secrets
@@ -92,6 +91,19 @@ class Engines:
             await engine.aopen(pepper=self._pepper, secrets=self._secrets)
             self._start_scan(engine)
         return engine
+
+    def retain(self) -> None:
+        """Count one more application that has started; each gives it back with :meth:`release`."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """Count one application less; the last one closes."""
+        with self._lock:
+            self._users = max(self._users - 1, 0)
+            last = self._users == 0
+        if last:
+            self.close()
 
     def close(self) -> None:
         """Stop this process's threads and close its store; the next request starts anew."""

@@ -201,14 +201,11 @@ class RetrySafe:
 
     def retain(self) -> None:
         """Note that one more application has started with this guard; each gives it back with :meth:`release`."""
-        self._engines.users += 1
+        self._engines.retain()
 
     def release(self) -> None:
         """Note that an application has stopped; the last one closes the guard."""
-        self._engines.users -= 1
-        if self._engines.users <= 0:
-            self._engines.users = 0
-            self.close()
+        self._engines.release()
 
     def close(self) -> None:
         """Stop threads and close the store; the guard may be used again afterwards."""

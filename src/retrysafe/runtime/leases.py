@@ -97,15 +97,12 @@ class LeaseKeeper:
 
     def forget(self, claim: Claim) -> Live | None:
         """Stop renewing ``claim``; returns what was known of it."""
-        live = self._live.get(claim.operation_id)
-        if live is None or live.claim.fence != claim.fence:
-            return None
-        return self._live.pop(claim.operation_id, None)
+        return self._live.pop(claim.operation_id, None) if self._known(claim) is not None else None
 
     def keep(self, claim: Claim) -> None:
         """Keep ``claim`` alive although its attempt has ended: its outcome waits to be recorded (D2)."""
-        live = self._live.get(claim.operation_id)
-        if live is not None and live.claim.fence == claim.fence:
+        live = self._known(claim)
+        if live is not None:
             live.kept = live.stopping = True
 
     def settling(self, claim: Claim, *, begins: bool) -> None:
@@ -114,22 +111,20 @@ class LeaseKeeper:
         Stopping the attempt while it is under way would lose its outcome.
         A renewal that comes behind that write finds the operation ended, and that is no loss.
         """
-        live = self._live.get(claim.operation_id)
-        if live is not None and live.claim.fence == claim.fence:
+        live = self._known(claim)
+        if live is not None:
             live.settling = begins
 
     def abandon(self, claim: Claim) -> None:
         """Leave ``claim`` to its lease, as its attempt was cut off; unless its outcome waits to be recorded (C7)."""
-        live = self._live.get(claim.operation_id)
+        live = self._known(claim)
         if live is not None and not live.kept:
             self.forget(claim)
 
     def holds(self, claim: Claim) -> bool:
         """Tell whether the lease of ``claim`` certainly still runs, by the local watchdog."""
-        live = self._live.get(claim.operation_id)
-        if live is None or live.gone or live.claim.fence != claim.fence:
-            return False
-        return self._clock.monotonic() < self._deadline(live)
+        live = self._known(claim)
+        return live is not None and not live.gone and self._clock.monotonic() < self._deadline(live)
 
     def claims(self) -> Sequence[Claim]:
         """Return the claims that are kept alive now."""
@@ -139,6 +134,11 @@ class LeaseKeeper:
         """Stop both threads; claims are left to their leases."""
         self._closed.set()
         self._wake_threads()
+
+    def _known(self, claim: Claim) -> Live | None:
+        """Return what is known of ``claim`` itself, and not of a later claim of the same operation."""
+        live = self._live.get(claim.operation_id)
+        return live if live is not None and live.claim.fence == claim.fence else None
 
     def _start(self, tick_seconds: float) -> None:
         with self._lock:

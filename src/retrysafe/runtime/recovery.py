@@ -24,11 +24,11 @@ from retrysafe.runtime.runs import Run
 
 if TYPE_CHECKING:
     from retrysafe.protocol.effects import Answer, Flow
-    from retrysafe.protocol.model import Checkpoint
+    from retrysafe.protocol.model import Checkpoint, StoredRequest
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
 
-Rerun = Callable[["Checkpoint", "Policy", "Flow[Answer | None]"], bool]
+Rerun = Callable[["Checkpoint", "StoredRequest", "Policy", "Flow[Answer | None]"], bool]
 """Takes over an abandoned ``again`` operation.
 
 Starts driving the flow on the surface's own thread or loop and returns at once. False when the surface is not ready
@@ -142,9 +142,10 @@ class Scanner:
         """Hand an operation to the surface it came in by."""
         if seen.namespace != self._namespace or seen.request is None or not self._reruns:
             return False
-        surface = decode_request(seen.request).surface
+        request = decode_request(seen.request)
         # A surface that was built anew has a higher number than the one before, and is the same application.
-        return self._reruns[min(surface, len(self._reruns) - 1)](seen, policy, flow)
+        rerun = self._reruns[min(request.surface, len(self._reruns) - 1)]
+        return rerun(seen, request, policy, flow)
 
 
 def backoff_seconds(deaths: int) -> float:

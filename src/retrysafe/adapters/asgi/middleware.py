@@ -14,16 +14,14 @@ from retrysafe.adapters.asgi.body import RequestBody, declared_length
 from retrysafe.adapters.asgi.exchange import Exchange
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
-from retrysafe.errors import KeyMissing, RequestRefused, RetrySafeError, StoreError, StoreUnavailable
+from retrysafe.errors import RequestRefused, RetrySafeError, StoreError, StoreUnavailable
 from retrysafe.http.codes import code_of
-from retrysafe.http.key import read_key
 from retrysafe.http.problem import problem_response
 from retrysafe.http.request import HttpRequest
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.encoding import decode_request
-from retrysafe.protocol.flows import adopt, handle, handle_unprotected
+from retrysafe.protocol.flows import adopt
 from retrysafe.runtime import events
-from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, operation_of, without_store
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import AsyncRun
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
     from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
     from retrysafe.protocol.effects import Flow
-    from retrysafe.protocol.model import Checkpoint, Claim
+    from retrysafe.protocol.model import Checkpoint, Claim, StoredRequest
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
@@ -84,15 +82,11 @@ class RetrySafeMiddleware:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, route: Guarded) -> None:
         try:
-            key = read_key(scope["headers"], self._guard.keys)
-            if key is None and route.policy.require_key:
-                message = "this operation requires an idempotency key"
-                raise KeyMissing(message)
+            key = key_of(self._guard, route, scope["headers"])
         except RequestRefused as error:
             await self._refuse(error, scope, RequestBody(receive), send, route.name)
             return
         if key is None:
-            self._guard.emit(events.Unprotected(route.name, "no key"))
             await self._app(scope, receive, send)
         else:
             await self._guarded(scope, receive, send, key, route)
@@ -104,7 +98,7 @@ class RetrySafeMiddleware:
             request = _request(scope)
             principal = call_principal(self._guard, request)
             who = known_principal(self._guard, await principal if inspect.isawaitable(principal) else principal)
-            engine = await self._opened(name, policy)
+            engine = await self._opened(route)
             body = await incoming.read(policy.request_limit, declared_length(scope["headers"]))
         except (RequestRefused, StoreError) as error:
             await self._refuse(error, scope, incoming, send, name)
@@ -113,26 +107,23 @@ class RetrySafeMiddleware:
             return
         request = HttpRequest(request.method, request.path, request.query, request.headers, body, scope)
         exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=self._guard.profile)
-        if engine is None:
-            engine, flow, digest = self._guard.local_engine(), handle_unprotected(), b""
-        else:
-            ask = ask_for(engine, self._guard, request, key=key, principal=who, route=route, surface=self._surface)
-            flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
-            if joined(digest):
-                # A guard inside a guarded request joins the outer claim (K9).
-                await self._app(scope, _again(body, receive), send)
-                return
+        flow, digest = flow_for(
+            engine, self._guard, request, key=key, principal=who, route=route, surface=self._surface
+        )
+        if engine is not None and joined(digest):
+            # A guard inside a guarded request joins the outer claim (K9).
+            await self._app(scope, _again(body, receive), send)
+            return
+        engine = engine or self._guard.local_engine()
         run = partial(AsyncRun, engine, flow, policy, name=name, request=request, hooks=self._guard.hooks)
         await self._in_own_task(run, exchange, digest)
 
-    async def _opened(self, name: str, policy: Policy) -> Engine | None:
+    async def _opened(self, route: Guarded) -> Engine | None:
         """Connect to the store; None when it is down and the operation is declared ``fail_open`` (D1)."""
         try:
             return await self._guard.aengine()
         except StoreUnavailable as error:
-            self._guard.emit(events.StoreFailed(name, "open", str(error)))
-            if not policy.fail_open:
-                raise
+            without_store(self._guard, route, error)
             return None
 
     async def _in_own_task(self, run: Callable[..., AsyncRun[fx.Answer]], exchange: Exchange, digest: bytes) -> None:
@@ -228,12 +219,11 @@ class RetrySafeMiddleware:
 
     # Recovery (R13).
 
-    def _rerun(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def _rerun(self, seen: Checkpoint, request: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         """Run an abandoned operation again on the application's loop; called from the scan's thread."""
         loop = self._loop
-        if loop is None or loop.is_closed() or seen.request is None:
+        if loop is None or loop.is_closed():
             return False
-        request = decode_request(seen.request)
         exchange = Exchange(
             stored_scope(self._template, request),
             request.body,

@@ -16,20 +16,16 @@ from retrysafe.adapters.wsgi.exchange import Exchange
 from retrysafe.adapters.wsgi.rerun import nowhere, stored_environ
 from retrysafe.errors import (
     ConfigurationError,
-    KeyMissing,
     RequestRefused,
     RetrySafeError,
     StoreError,
     StoreUnavailable,
 )
 from retrysafe.http.codes import code_of
-from retrysafe.http.key import read_key
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.encoding import decode_request
-from retrysafe.protocol.flows import handle, handle_unprotected
 from retrysafe.protocol.model import Response
 from retrysafe.runtime import events
-from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, operation_of, without_store
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import Run
@@ -40,7 +36,7 @@ if TYPE_CHECKING:
     from retrysafe.adapters.wsgi.types import App, Environ, StartResponse
     from retrysafe.http.request import HttpRequest
     from retrysafe.protocol.effects import Flow
-    from retrysafe.protocol.model import Checkpoint, Claim
+    from retrysafe.protocol.model import Checkpoint, Claim, StoredRequest
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
@@ -122,12 +118,8 @@ class RetrySafeMiddleware:
     def _prepare(self, exchange: Exchange, route: Guarded) -> Callable[[], Iterable[bytes]]:
         """Find out how a request is to be served."""
         request = request_of(exchange.environ)
-        key = read_key(request.headers, self._guard.keys)
-        if key is None and route.policy.require_key:
-            message = "this operation requires an idempotency key"
-            raise KeyMissing(message)
+        key = key_of(self._guard, route, request.headers)
         if key is None:
-            self._guard.emit(events.Unprotected(route.name, "no key"))
             return partial(exchange.untouched, self._app)
         return self._guarded(exchange, request, key, route)
 
@@ -136,7 +128,7 @@ class RetrySafeMiddleware:
     ) -> Callable[[], Iterable[bytes]]:
         name, policy = route.name, route.policy
         principal = known_principal(self._guard, cast("str | None", call_principal(self._guard, request)))
-        engine = self._opened(name, policy)
+        engine = self._opened(route)
         if has_unknown_end(exchange.environ):
             return partial(exchange.answer, fx.Fresh(Response(411, "This server needs a Content-Length.")))
         body = read_body(exchange.environ, policy.request_limit)
@@ -145,17 +137,13 @@ class RetrySafeMiddleware:
             return partial(exchange.answer, fx.Fresh(Response(400, "The request ended before it was complete.")))
         give_body(exchange.environ, body)
         request = replace(request, body=body)
-        flow: Flow[fx.Answer]
-        if engine is None:
-            engine, flow, digest = self._guard.local_engine(), handle_unprotected(), b""
-        else:
-            ask = ask_for(
-                engine, self._guard, request, key=key, principal=principal, route=route, surface=self._surface
-            )
-            flow, digest = handle(ask, policy, wait_for(request, policy)), ask.identity.digest
-            if joined(digest):
-                # A guard inside a guarded request joins the outer claim (K9).
-                return partial(exchange.untouched, self._app)
+        flow, digest = flow_for(
+            engine, self._guard, request, key=key, principal=principal, route=route, surface=self._surface
+        )
+        if engine is not None and joined(digest):
+            # A guard inside a guarded request joins the outer claim (K9).
+            return partial(exchange.untouched, self._app)
+        engine = engine or self._guard.local_engine()
         run = Run(engine, flow, policy, name=name, stop=_cannot_stop_a_thread, request=request, hooks=self._guard.hooks)
         return partial(self._operate, run, exchange, digest, app=self._app)
 
@@ -193,27 +181,23 @@ class RetrySafeMiddleware:
             case _:
                 return exchange.answer(step)
 
-    def _opened(self, name: str, policy: Policy) -> Engine | None:
+    def _opened(self, route: Guarded) -> Engine | None:
         """Connect to the store; None when it is down and the operation is declared ``fail_open`` (D1)."""
         try:
             return self._guard.engine()
         except StoreUnavailable as error:
-            self._guard.emit(events.StoreFailed(name, "open", str(error)))
-            if not policy.fail_open:
-                raise
+            without_store(self._guard, route, error)
             return None
 
     # Recovery (R13).
 
-    def _rerun(self, seen: Checkpoint, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
+    def _rerun(self, seen: Checkpoint, request: StoredRequest, policy: Policy, flow: Flow[fx.Answer | None]) -> bool:
         """Run an abandoned operation again on a thread of our own."""
-        if seen.request is None:
-            return False
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_RERUNS_AT_ONCE, thread_name_prefix="retrysafe-rerun")
         # The scan looks more often than a thread becomes free.
         if seen.operation_id not in self._lined_up:
-            environ = stored_environ(decode_request(seen.request))
+            environ = stored_environ(request)
             self._lined_up.add(seen.operation_id)
             self._executor.submit(self._rerun_here, seen, policy, flow, environ)
         return True
