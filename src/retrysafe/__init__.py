@@ -29,16 +29,26 @@ from retrysafe.errors import (
 from retrysafe.http.key import KeyRules
 from retrysafe.http.request import HttpRequest
 from retrysafe.protocol.fingerprint import FingerprintRules
-from retrysafe.protocol.model import Checkpoint, Final, Mode, NoEffect, Operation, Response
+from retrysafe.protocol.model import Checkpoint, Final, Mode, NoEffect, Response
 from retrysafe.protocol.policy import Policy
 from retrysafe.protocol.states import State
+from retrysafe.runtime.calls import Call
 from retrysafe.runtime.context import current_operation
 from retrysafe.runtime.events import Event, LoggingSink
 from retrysafe.runtime.guard import SHARED, RetrySafe
+from retrysafe.runtime.operations import (
+    AsyncOperation,
+    Operation,
+    Probe,
+    SyncOperation,
+    retry,
+)
 
 __all__ = [
     "SHARED",
+    "AsyncOperation",
     "AttemptSuperseded",
+    "Call",
     "Checkpoint",
     "ConfigurationError",
     "Event",
@@ -59,6 +69,7 @@ __all__ = [
     "OutcomeUnknown",
     "Policy",
     "PrincipalMissing",
+    "Probe",
     "RecordUnreadable",
     "ReplayRefused",
     "RequestRefused",
@@ -71,5 +82,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreUnavailable",
+    "SyncOperation",
     "current_operation",
+    "retry",
 ]

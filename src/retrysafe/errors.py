@@ -11,6 +11,7 @@
     │  ├─ ReplayRefused              403 replay-refused
     │  ├─ InProgress                 409 in-progress
     │  ├─ OutcomeUnknown             409 outcome-unknown
+    │  ├─ OperationUndone            409 operation-undone
     │  ├─ NotReplayable              409 completed-not-replayable
     │  ├─ KeyExpired                 410 key-expired
     │  ├─ RequestTooLarge            413 request-too-large
@@ -86,12 +87,14 @@ class InProgress(RequestRefused):
 
     Attributes:
         retry_after_seconds: when it is worth asking again, at least 1.
+        phase: ``running``; ``retrying`` when an attempt failed and another follows; ``undoing``.
     """
 
-    def __init__(self, retry_after_seconds: int, *, operation_id: str | None = None) -> None:
+    def __init__(self, retry_after_seconds: int, *, operation_id: str | None = None, phase: str = "running") -> None:
         """Keep the number of seconds for ``Retry-After``."""
         super().__init__("an attempt of this operation is in flight", operation_id=operation_id)
         self.retry_after_seconds = retry_after_seconds
+        self.phase = phase
 
 
 class OutcomeUnknown(RequestRefused):
@@ -107,6 +110,14 @@ class OutcomeUnknown(RequestRefused):
         """Keep the stored reason."""
         super().__init__(f"the outcome of this operation is unknown: {reason}", operation_id=operation_id)
         self.reason = reason
+
+
+class OperationUndone(RequestRefused):
+    """The operation did not succeed, and everything it had done was taken back: a new key is safe (R7)."""
+
+    def __init__(self, operation_id: str) -> None:
+        """Name the operation that was undone."""
+        super().__init__("the operation did not succeed; what it had done was undone", operation_id=operation_id)
 
 
 class NotReplayable(RequestRefused):

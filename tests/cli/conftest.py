@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -48,7 +48,7 @@ class Shop:
     def record(self, claim: Claim, outcome: Outcome = OUTCOME, **seconds: float) -> None:
         """Record an outcome."""
         kept = {"retention_seconds": DAY_SECONDS, "tombstone_seconds": 30 * DAY_SECONDS} | seconds
-        self.store.run(partial(self.store.verbs.record, claim, encode_outcome(outcome), **kept))
+        self.store.run(partial(self.store.verbs.record, claim, encode_outcome(outcome), **cast(Any, kept)))
 
     def park(self, claim: Claim, reason: str = "the bank did not answer") -> None:
         """Park an operation."""

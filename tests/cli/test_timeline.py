@@ -33,6 +33,8 @@ RUNNING = Checkpoint(
     outcome=None,
     request=None,
     reason=None,
+    version=1,
+    undoing=False,
     now=T0 + 5,
 )
 DONE = replace(RUNNING, state=State.DONE, finished_at=T0 + 1, outcome_until=T0 + 86_400, tombstone_until=T0 + 2_592_000)
@@ -65,7 +67,7 @@ def test_deaths_and_the_back_off_are_told() -> None:
     )
     assert course == [
         (0, "●", "claimed by attempt 1"),
-        (0, "●", "3 attempts so far, 2 of them died"),
+        (0, "●", "3 attempts so far, 2 of them ended without an outcome"),
         (2, "●", "≈ claimed by attempt 3"),
         (5, "◆", "attempt 3 is in flight"),
         (15, "○", "the lease ends, unless it is renewed"),

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from retrysafe.protocol.encoding import encode_outcome
 from retrysafe.protocol.fingerprint import Fingerprint, FingerprintRules, Secret, fingerprint
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Identity, Mode, Outcome
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Identity, Limits, Mode, Outcome
 from retrysafe.protocol.states import State
 
 SECRET = Secret.of(b"a secret of 32 bytes for testing")
@@ -45,7 +45,7 @@ ASK = Ask(
     mode=Mode.ONCE,
     lease_seconds=15.0,
     tombstone_seconds=2_592_000.0,
-    attempts=3,
+    limits=Limits(3),
 )
 
 OUTCOME = Outcome(201, ((b"location", b"/charges/1"), (b"content-type", b"text/plain")), b"made")
@@ -73,6 +73,8 @@ CHECKPOINT = Checkpoint(
     outcome=None,
     request=None,
     reason=None,
+    version=1,
+    undoing=False,
     now=NOW,
 )
 

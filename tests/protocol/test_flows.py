@@ -333,7 +333,10 @@ def test_final_records_the_response_whatever_its_status(policy: Policy, mine: An
 def test_once_tells_the_truth_and_goes_on_trying_when_recording_fails(failure: StoreError) -> None:
     """D2: nobody else may have run it."""
     trace = executed(ONCE, returned(), failure, None)
-    assert trace.asked == (fx.Record(ONCE_CLAIM, returned().outcome), fx.RecordLater(ONCE_CLAIM, returned().outcome))
+    assert trace.asked == (
+        fx.Record(ONCE_CLAIM, returned().outcome),
+        fx.RecordLater(fx.Record(ONCE_CLAIM, returned().outcome)),
+    )
     assert trace.returned == fx.Fresh(returned().response, stored=False)
 
 

@@ -117,8 +117,9 @@ def ask(policy: Policy = ONCE, key: str = "k", body: bytes = b"{}") -> Ask:
         mode=mode,
         lease_seconds=policy.lease_seconds,
         tombstone_seconds=policy.tombstone_seconds,
-        attempts=policy.attempts,
-        request=encode_request(RERUN) if mode is Mode.AGAIN else None,
+        limits=policy.limits,
+        request=None if mode is Mode.ONCE else encode_request(RERUN),
+        version=policy.version,
     )
 
 

@@ -6,11 +6,14 @@ from typing import Any, cast
 import pytest
 
 from retrysafe import SHARED, HttpRequest, Policy, PrincipalMissing, RetrySafe
+from retrysafe.protocol import effects as fx
 from retrysafe.protocol.encoding import decode_request
-from retrysafe.protocol.model import Ask, Claim, Mode, Operation
-from retrysafe.runtime.asking import ask_for, call_principal, known_principal, operation_of, wait_for
+from retrysafe.protocol.model import Ask, Claim, Mode
+from retrysafe.runtime.asking import ask_for, call_principal, known_principal, wait_for
 from retrysafe.runtime.routes import Guarded
+from retrysafe.runtime.runs import Run
 from retrysafe.stores.memory import MemoryStore
+from tests.runtime.rig import AGAIN, Rig
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
@@ -83,7 +86,12 @@ def test_what_the_policy_says_goes_along() -> None:
     """C3, R8, S10."""
     policy = Policy(mode="again", lease=timedelta(seconds=7), attempts=3, tombstone=timedelta(days=2))
     made = ask(policy)
-    assert (made.mode, made.lease_seconds, made.attempts, made.tombstone_seconds) == (Mode.AGAIN, 7.0, 3, 172_800.0)
+    assert (made.mode, made.lease_seconds, made.limits.attempts, made.tombstone_seconds) == (
+        Mode.AGAIN,
+        7.0,
+        3,
+        172_800.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,6 +129,12 @@ def test_nobody_is_a_principal_only_where_that_was_spelled_out() -> None:
 
 def test_an_operations_code_knows_its_attempt_and_whether_a_client_waits() -> None:
     claim = Claim(b"d" * 16, "operation-1", 7, 2, Mode.AGAIN, "charge", 15.0)
-    assert operation_of(claim) == Operation("operation-1", 2, 7, recovering=False)
-    assert operation_of(claim, recovering=True) == Operation("operation-1", 2, 7, recovering=True)
-    assert operation_of(None) is None
+    rig = Rig()
+    run = Run(rig.engine, rig.run()._flow, AGAIN, name="charge", stop=lambda: None)
+    waited, recovered = run.operation(fx.Execute(claim)), run.operation(fx.Execute(claim), recovering=True)
+    assert waited is not None
+    assert recovered is not None
+    assert (waited.id, waited.attempt, waited.fence, waited.recovering) == ("operation-1", 2, 7, False)
+    assert recovered == waited
+    assert recovered.recovering
+    assert run.operation(fx.Execute(None)) is None

@@ -12,10 +12,10 @@ from retrysafe import State
 from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.adapters.wsgi import RetrySafeMiddleware as WsgiMiddleware
 from retrysafe.protocol.encoding import encode_outcome
-from retrysafe.protocol.model import Checkpoint, Outcome
+from retrysafe.protocol.model import Checkpoint, Limits, Outcome
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.runtime import events
-from retrysafe.stores.base import Query
+from retrysafe.stores.base import Query, Terms
 from retrysafe.testing.faults import fail
 from tests.runtime.rig import auntil, until
 from tests.runtime.surfaces import Guarded, acall, call, guarded, responding
@@ -109,9 +109,7 @@ def _take_over_and_finish(service: Guarded) -> None:
     if met.mode == "again":
         service.store.run(partial(verbs.hand_over, [claim]))
         seen = only(service)
-        taken = service.store.run(
-            partial(verbs.reclaim, seen, "another attempt", attempts=9, lease_seconds=60.0, backoff_seconds=0.0)
-        )
+        taken = service.store.run(partial(verbs.reclaim, seen, Terms("another attempt", Limits(9), 60.0, 0.0)))
         assert isinstance(taken, Claimed)
         claim = taken.claim
     outcome = encode_outcome(Outcome(200, (), b"the winner's"))

@@ -5,19 +5,25 @@ import gc
 import threading
 from collections.abc import Iterable
 from contextvars import copy_context
+from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
-from retrysafe import Operation, RetrySafe, current_operation
+from retrysafe import Operation, Policy, RetrySafe, current_operation
 from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.adapters.asgi.types import Receive, Scope, Send
 from retrysafe.adapters.wsgi import RetrySafeMiddleware as WsgiMiddleware
 from retrysafe.adapters.wsgi.types import Environ, StartResponse
 from retrysafe.runtime import events
-from retrysafe.runtime.context import enter, joined, leave, settle
+from retrysafe.runtime.context import conclude, enter, joined, leave
+from retrysafe.runtime.operations import Attempt, SyncOperation
+from tests.protocol.samples import claim
 from tests.runtime.surfaces import Guarded, acall, call, guarded, responding
 
-OPERATION = Operation("operation-1", 2, 3, recovering=True)
+OPERATION = SyncOperation(
+    Attempt(cast(Any, None), replace(claim(), operation_id="operation-1"), Policy(), recovering=True)
+)
 DIGEST = b"d" * 16
 
 
@@ -130,7 +136,7 @@ def test_what_runs_on_after_the_outcome_joins_no_claim_any_more() -> None:
     token, _ = enter(None, b"digest")
     try:
         assert joined(b"digest")
-        settle()
+        conclude()
         assert not joined(b"digest")
     finally:
         leave(token)

@@ -12,7 +12,9 @@ from retrysafe.protocol.effects import Flow
 from retrysafe.protocol.model import Checkpoint, StoredRequest
 from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, LEASE_OVER_ONCE
 from retrysafe.runtime import events
-from retrysafe.runtime.recovery import _CHANCE, Rerun, Scanner, backoff_seconds
+from retrysafe.runtime.backoff import CHANCE as _CHANCE
+from retrysafe.runtime.backoff import backoff_seconds
+from retrysafe.runtime.recovery import Rerun, Scanner
 from retrysafe.runtime.runs import AsyncRun, Run
 from retrysafe.testing.faults import fail
 from tests.runtime.rig import AGAIN, CREATED, NAME, ONCE, Rig, nobody, returned, until
@@ -129,7 +131,7 @@ def test_without_anybody_to_run_it_an_again_operation_waits_for_its_client(rig: 
     rig.begin(AGAIN)
     rig.time.advance(LEASE)
     not_ready: Rerun = lambda seen, request, policy, flow: False  # noqa: E731 - a surface in one line
-    assert scanner(rig, policy=AGAIN).look() == 1
+    assert scanner(rig, policy=AGAIN).look() == 0
     assert scanner(rig, not_ready, policy=AGAIN).look() == 1
     assert rig.checkpoint().fence == 1
     _, claim = rig.begin(AGAIN)
@@ -263,7 +265,7 @@ def test_a_scan_outlives_an_outage_of_the_store(rig: Rig) -> None:
     """R2."""
     rig.begin()
     rig.time.advance(LEASE)
-    rig.store.plan(fail("abandoned"))
+    rig.store.plan(fail("dispatch"))
     scan = scanner(rig, seconds=0.001)
     scan.start()
     until(lambda: len(rig.events.of(events.StoreFailed)) >= 3, "it tries again")
@@ -302,7 +304,8 @@ def test_each_operation_is_recovered_under_its_own_policy(rig: Rig) -> None:
         asked.append(name)
         return strict
 
-    Scanner(rig.engine, policy_of, (), namespace="default", interval_seconds=1.0).look()
+    rerun, _ = surface(rig, succeed)
+    Scanner(rig.engine, policy_of, [rerun], namespace="default", interval_seconds=1.0).look()
     assert asked == [NAME]
     assert rig.checkpoint().state is State.PARKED
 
@@ -334,7 +337,7 @@ def test_another_applications_operations_are_not_run_again_here(rig: Rig) -> Non
     rig.time.advance(LEASE)
     rerun, answers = surface(rig, succeed)
     scan = Scanner(rig.engine, lambda _: AGAIN, [rerun], namespace="another", interval_seconds=1.0)
-    assert scan.look() == 1
+    assert scan.look() == 0
     assert answers == []
     assert scanner(rig, rerun, policy=AGAIN).look() == 1
     assert answers == [fx.Fresh(CREATED)]

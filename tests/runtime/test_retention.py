@@ -61,7 +61,7 @@ def test_open_and_parked_operations_are_never_purged(rig: Rig) -> None:
     """S10."""
     rig.begin(ONCE, "open")
     _, parked = rig.begin(ONCE, "parked")
-    rig.engine.settle(fx.ParkClaim(parked, "by an operator"), ONCE)
+    rig.engine.perform(fx.ParkClaim(parked, "by an operator"), ONCE)
     rig.time.advance(10 * REMEMBERED)
     Retention(rig.engine).work(never)
     assert rig.events.of(events.Purged) == []

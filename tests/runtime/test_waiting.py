@@ -157,7 +157,7 @@ def test_a_waiter_claims_a_key_that_was_released_meanwhile(rig: Rig) -> None:
     thread = threading.Thread(target=lambda: steps.append(second.advance()))
     thread.start()
     until(waiting(rig.engine.waiters), "the second waits")
-    rig.engine.settle(fx.Release(claim), ONCE)
+    rig.engine.perform(fx.Release(claim), ONCE)
     thread.join()
     assert [step.claim.fence for step in steps if isinstance(step, fx.Execute) and step.claim] == [2]
 

@@ -11,9 +11,9 @@ import sys
 from functools import partial
 
 from retrysafe.errors import StoreUnavailable
-from retrysafe.protocol.model import Ask, Mode
+from retrysafe.protocol.model import Ask, Limits, Mode
 from retrysafe.protocol.verdicts import Claimed, Finished, InFlight
-from retrysafe.stores.base import Query
+from retrysafe.stores.base import Query, Terms
 from retrysafe.stores.sqlite import SQLiteStore
 from retrysafe.stores.sqlite.jobs import ThreadJob
 from retrysafe.testing.asks import an_ask, new_attempt_id
@@ -81,7 +81,7 @@ def scan(path: str) -> None:
     for seen in store.query(lambda: store.verbs.abandoned(1000)):
         verdict = store.run(
             lambda seen=seen: store.verbs.reclaim(  # type: ignore[misc]
-                seen, own_attempt_id(), attempts=9, lease_seconds=900, backoff_seconds=0
+                seen, Terms(own_attempt_id(), Limits(9), 900, 0)
             )
         )
         if isinstance(verdict, Claimed):

@@ -10,8 +10,8 @@ from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.rows import COLUMNS, before, one_of
 from retrysafe.stores.sqlite import SQLiteStore, migrate, migrations, migrations_sql, pending
+from retrysafe.stores.sqlite.dialect import statements
 from retrysafe.stores.sqlite.schema import Migration
-from retrysafe.stores.sqlite.statements import statements
 
 
 @pytest.fixture
@@ -32,9 +32,12 @@ def words(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("( ", "(").replace(" )", ")")
 
 
+TEXTS = statements()._texts
+
+
 def test_constraints_and_indexes_are_those_of_the_states() -> None:
     """I1: the file says what ``protocol/states.py`` says."""
-    [first] = migrations()
+    first = migrations()[0]
     text = words(first.text)
     assert f"CHECK {one_of(State)}" in text
     assert f"WHERE {one_of(LEASED).strip('()')};" in text
@@ -45,18 +48,20 @@ def test_every_write_leaves_only_the_states_that_it_may_leave() -> None:
     """C4: no placeholder is left, and each write that leads to a state names where it may come from."""
     for name, target in {
         "take": State.RUNNING,
+        "take_to_undo": State.UNDOING,
         "record": State.DONE,
+        "record_undone": State.UNDONE,
         "release": State.RELEASED,
         "begin_stream": State.STREAMING,
         "park": State.PARKED,
         "park_abandoned": State.PARKED,
         "purge_outcomes": State.EXPIRED,
     }.items():
-        text = statements()[name]
+        text = TEXTS[name]
         assert f"state = '{target}'" in text
         assert f"AND {before(target)}" in text
-    left = {name for name, text in statements().items() if "$" in text}
-    assert left == {"renew", "hand_over", "listing"}
+    left = {name for name, text in TEXTS.items() if "$" in text}
+    assert left == {"renew", "hand_over", "listing", "memoize"}
 
 
 def test_every_field_of_a_checkpoint_is_a_column(path: Path) -> None:
@@ -65,7 +70,7 @@ def test_every_field_of_a_checkpoint_is_a_column(path: Path) -> None:
     connection = sqlite3.connect(path)
     columns = [row[1] for row in connection.execute("PRAGMA table_info(retrysafe_checkpoint)")]
     connection.close()
-    assert sorted(columns) == sorted([*COLUMNS, "number"])
+    assert sorted(columns) == sorted([*COLUMNS, "number", "next_hint_at", "messages"])
 
 
 def test_a_new_file_lacks_everything_and_then_nothing(path: Path) -> None:
@@ -100,7 +105,7 @@ def test_a_file_that_is_no_database_is_corrupt(path: Path) -> None:
 
 def test_a_step_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """D1: all steps are one transaction."""
-    bad = Migration(2, "0002_bad", "CREATE TABLE retrysafe_new (a);\nCREATE TABLE retrysafe_meta (b);\n", "0")
+    bad = Migration(3, "0003_bad", "CREATE TABLE retrysafe_new (a);\nCREATE TABLE retrysafe_meta (b);\n", "0")
     monkeypatch.setattr("retrysafe.stores.sqlite.schema.migrations", lambda: (*migrations(), bad))
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE theirs (a)")
@@ -113,12 +118,12 @@ def test_a_step_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.Monkey
 
 def test_a_step_that_came_later_is_applied_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(path)
-    later = Migration(2, "0002_later", "CREATE TABLE retrysafe_later (a);\n", "0")
+    later = Migration(3, "0003_later", "CREATE TABLE retrysafe_later (a);\n", "0")
     monkeypatch.setattr("retrysafe.stores.sqlite.schema.migrations", lambda: (*migrations(), later))
     assert pending(path) == (later,)
     with pytest.raises(SchemaMismatch) as refused:
         SQLiteStore(path, migrate=False).open()
-    assert (refused.value.found, refused.value.needed) == (1, 2)
+    assert (refused.value.found, refused.value.needed) == (2, 3)
     assert migrate(path) == (later,)
     assert "retrysafe_later" in dict(schema(path))
 

@@ -20,7 +20,7 @@ def test_a_row_comes_back_as_the_checkpoint_it_was() -> None:
     assert checkpoint(plain, met.now) == met
     for column in ("mode", "state"):
         newer = list(plain)
-        newer[COLUMNS.index(column)] = "steps"
+        newer[COLUMNS.index(column)] = "later"
         with pytest.raises(RecordUnreadable):
             checkpoint(newer, met.now)
 
@@ -39,5 +39,5 @@ def test_a_row_of_a_newer_release_does_not_keep_the_scan_from_the_others() -> No
     """R2, S11."""
     known = [getattr(DONE, column) for column in COLUMNS]
     newer = [*known]
-    newer[COLUMNS.index("mode")] = "steps"
+    newer[COLUMNS.index("mode")] = "later"
     assert [met.operation_id for met in readable([newer, known], DONE.now)] == [DONE.operation_id]

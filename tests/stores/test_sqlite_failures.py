@@ -168,7 +168,8 @@ def test_a_file_removed_while_in_use_is_noticed(store: SQLiteStore, path: Path, 
 def test_tables_dropped_while_in_use_are_unavailable(store: SQLiteStore, path: Path) -> None:
     """D1: and the schema is looked at again."""
     claim(store)
-    change(path, "DROP TABLE retrysafe_checkpoint", "DROP TABLE retrysafe_meta", "DROP TABLE retrysafe_migration")
+    kinds = ("checkpoint", "step", "outbox", "audit", "inbox", "barrier", "meta", "migration")
+    change(path, *(f"DROP TABLE retrysafe_{kind}" for kind in kinds))
     with pytest.raises(StoreUnavailable, match="no such table"):
         claim(store)
     assert isinstance(claim(store), Claimed)
@@ -178,8 +179,8 @@ def test_a_newer_schema_is_refused(store: SQLiteStore, path: Path) -> None:
     """D1: by every way in, and by old processes after a roll-back of the code."""
     store.open()
     store.close()
-    change(path, "INSERT INTO retrysafe_migration VALUES (2, '0002_later', 'digest')")
-    expect_everywhere(SQLiteStore(path), SchemaMismatch, "version 2, this code needs 1: upgrade retrysafe")
+    change(path, "INSERT INTO retrysafe_migration VALUES (3, '0003_later', 'digest')")
+    expect_everywhere(SQLiteStore(path), SchemaMismatch, "version 3, this code needs 2: upgrade retrysafe")
 
 
 def test_a_store_that_may_not_migrate_says_what_to_run(path: Path) -> None:
@@ -202,8 +203,8 @@ def test_a_migration_changed_after_it_was_applied_is_refused(store: SQLiteStore,
 def test_a_row_of_a_newer_version_is_unreadable(store: SQLiteStore, path: Path) -> None:
     """S11: it is never taken for something else."""
     claim(store)
-    change(path, "UPDATE retrysafe_checkpoint SET mode = 'steps'")
-    with pytest.raises(RecordUnreadable, match="'steps'"):
+    change(path, "UPDATE retrysafe_checkpoint SET mode = 'later'")
+    with pytest.raises(RecordUnreadable, match="'later'"):
         claim(store)
 
 

@@ -86,7 +86,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
         ("memory://shared", "write memory://"),
         ("memory://?size=5", "write memory://"),
         ("sqlit:///a.db", "did you mean 'sqlite'?"),
-        ("bolt://a", "known are memory, sqlite"),
+        ("bolt://a", "known are memory, postgres, postgresql, sqlite"),
         ("orders.db", "begins with its scheme"),
         ("", "begins with its scheme"),
     ],
@@ -102,7 +102,7 @@ def test_all_problems_are_said_at_once() -> None:
 
 def test_a_password_is_not_repeated() -> None:
     """K8: a foreign store's URL may hold one."""
-    [problem] = problems_of("postgres://alice:hunter2@db/shop")
+    [problem] = problems_of("bolt://alice:hunter2@db/shop")
     assert "hunter2" not in problem
 
 

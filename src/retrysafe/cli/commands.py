@@ -11,6 +11,7 @@ from retrysafe.cli.explain import explain
 from retrysafe.cli.migrate import migrate
 from retrysafe.cli.ops import ops
 from retrysafe.cli.terminal import colours
+from retrysafe.cli.worker import worker
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,5 +25,5 @@ def root(ctx: click.Context) -> None:
     ctx.color = colours()
 
 
-for command in (demo, ops, doctor, migrate, explain):
+for command in (demo, worker, ops, doctor, migrate, explain):
     root.add_command(command)

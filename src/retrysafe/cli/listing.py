@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retrysafe.cli.complaints import Complaint
-from retrysafe.cli.operations import ABANDONED, is_abandoned, state_word
+from retrysafe.cli.operations import ABANDONED, due_words, is_abandoned, state_word
 from retrysafe.cli.terminal import console, say
 from retrysafe.cli.words import duration, printable, shortest_ids
 from retrysafe.protocol.model import Checkpoint
@@ -31,6 +31,8 @@ STYLES = {
     State.RELEASED: "dim",
     State.EXPIRED: "dim",
 }
+_WAITING = "yellow"
+"""Abandoned, and not due yet: nothing is wrong."""
 _RIGHT = {"attempt", "age", "lease"}
 _SHORTENED = {"name", "principal", "reason"}
 _SHORTEST = 16
@@ -129,12 +131,13 @@ def _row(seen: Checkpoint, length: int) -> dict[str, Text]:
     word = state_word(seen)
     return {
         "operation": Text(seen.operation_id[:length]),
-        "state": Text(word, STYLES[word]),
+        "state": Text(word, _WAITING if word == ABANDONED and seen.due_at > seen.now else STYLES[word]),
         "name": Text(printable(seen.name)),
         "mode": Text(seen.mode.value),
         "attempt": Text(str(seen.attempt) if seen.attempt > 1 else ""),
         "age": Text(duration(seen.age_seconds)),
         "lease": Text(_lease(seen)),
+        "next": Text(due_words(seen)),
         "key": Text(printable(seen.key_hint)),
         "principal": Text(printable(seen.principal)),
         "reason": Text(printable(seen.reason or "")),

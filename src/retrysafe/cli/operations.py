@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from retrysafe.cli.complaints import Misuse
-from retrysafe.cli.words import iso, shortest_ids
-from retrysafe.protocol.model import Checkpoint
+from retrysafe.cli.words import duration, iso, shortest_ids
+from retrysafe.protocol.flows import phase_of
+from retrysafe.protocol.model import Checkpoint, Mode
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.base import Query, Store
 
@@ -51,6 +52,16 @@ def is_abandoned(checkpoint: Checkpoint) -> bool:
 def state_word(checkpoint: Checkpoint) -> str:
     """Name the state as people should see it: an abandoned operation is not "running"."""
     return ABANDONED if is_abandoned(checkpoint) else checkpoint.state.value
+
+
+def due_words(checkpoint: Checkpoint) -> str:
+    """Say what recovery does next with an abandoned operation, and when; empty for others."""
+    if not is_abandoned(checkpoint):
+        return ""
+    forward = "park" if checkpoint.mode is Mode.ONCE else "retry"
+    what = "undo" if checkpoint.state is State.UNDOING else forward
+    left = checkpoint.due_at - checkpoint.now
+    return f"{what} in {duration(left)}" if left > 0 else f"{what} due"
 
 
 def listed(store: Store, wanted: Wanted) -> Sequence[Checkpoint]:
@@ -106,11 +117,15 @@ def document(checkpoint: Checkpoint) -> dict[str, Any]:
         "abandoned": is_abandoned(checkpoint),
         "name": checkpoint.name,
         "mode": checkpoint.mode.value,
+        "version": checkpoint.version,
+        "phase": phase_of(checkpoint) if leased else None,
+        "undoing": checkpoint.undoing,
         "attempt": checkpoint.attempt,
         "deaths": checkpoint.deaths,
         "fence": checkpoint.fence,
         "age_seconds": round(checkpoint.age_seconds, 3),
         "lease_remaining_seconds": round(checkpoint.lease_remaining_seconds, 3) if leased else None,
+        "due_in_seconds": round(checkpoint.due_at - checkpoint.now, 3) if is_abandoned(checkpoint) else None,
         "key_hint": checkpoint.key_hint,
         "principal": checkpoint.principal,
         "namespace": checkpoint.namespace,

@@ -1,4 +1,4 @@
-"""``retrysafe ops``: look at operations in a store."""
+"""``retrysafe ops``: look at operations in a store, and settle what recovery could not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from functools import partial
 
 import click
 
-from retrysafe.cli.complaints import Complaint, Misuse
-from retrysafe.cli.opening import given, opened, store_argument
+from retrysafe.cli.arguments import read, which
+from retrysafe.cli.audit import MOST, audit
+from retrysafe.cli.complaints import Complaint
+from retrysafe.cli.interventions import release, resume, settle, undo
+from retrysafe.cli.opening import opened, store_argument
 from retrysafe.cli.operations import ABANDONED, Wanted, document, find, listed
 from retrysafe.cli.terminal import say, say_json
 from retrysafe.errors import RetrySafeError
@@ -31,9 +34,9 @@ def _pause(_: click.Context, __: click.Parameter, value: str | None) -> float | 
     raise click.BadParameter(f"{value!r} is no positive number of seconds: put --watch last, or write --watch=2")
 
 
-@click.group(short_help="Look at the operations in a store.")
+@click.group(short_help="Look at the operations in a store, and settle them.")
 def ops() -> None:
-    """Look at the operations in a store.
+    """Look at the operations in a store, and settle those that recovery could not.
 
     STORE_URL may come from the environment as RETRYSAFE_STORE_URL.
     """
@@ -77,7 +80,8 @@ def ls(
     """List operations, newest first.
 
     --state, --parked and --abandoned add to each other. An operation is shown as abandoned when it is not final and
-    its lease is over; the store calls it running until somebody takes it over or parks it.
+    its lease is over; the store calls it running until somebody takes it over or parks it. "next" says what recovery
+    does with it, and when.
     """
     chosen = [State(state) for state in states if state != ABANDONED] + [State.PARKED] * parked
     with opened(store_url) as store:
@@ -129,35 +133,25 @@ def _read(store: Store, wanted: Wanted) -> Sequence[Checkpoint]:
 @ops.command("show", short_help="Show everything about one operation.")
 @click.argument("arguments", nargs=-1, metavar="[STORE_URL] OPERATION_ID")
 @click.option("--body", is_flag=True, help="Show bodies too, which may hold anything your clients sent.")
+@click.option("--results", is_flag=True, help="Show what steps gave and were called with, too.")
 @click.option("--json", "as_json", is_flag=True, help="For programs; bodies are base64.")
-def show(*, arguments: Sequence[str], body: bool, as_json: bool) -> None:
-    """Show everything about one operation.
+def show(*, arguments: Sequence[str], body: bool, results: bool, as_json: bool) -> None:
+    """Show everything about one operation, and what a person may do with it.
 
     The beginning of OPERATION_ID is enough. With RETRYSAFE_STORE_URL set, OPERATION_ID alone will do.
     """
-    from retrysafe.cli.sheet import full_document, sheet  # noqa: PLC0415 - needed by this command only
+    from retrysafe.cli.sheet import Sheet  # noqa: PLC0415 - needed by this command only
 
-    store_url, operation_id = _which(arguments)
+    store_url, operation_id = which("show", arguments)
     with opened(store_url) as store:
-        listed_one = find(store, operation_id)
-        seen = store.query(partial(store.verbs.read, listed_one.digest))
-        if seen is None or seen.operation_id != listed_one.operation_id:
-            raise Complaint(f"operation {listed_one.operation_id} was purged just now")
-        if as_json:
-            say_json(full_document(seen, body=body))
-        else:
-            say("\n".join(sheet(seen, body=body)).rstrip("\n"))
+        history = read(store, operation_id)
+        lines = store.query(partial(store.verbs.audit, history.checkpoint.operation_id, MOST))
+    sheet = Sheet(history, lines, body=body, results=results)
+    if as_json:
+        say_json(sheet.document())
+    else:
+        say("\n".join(sheet.lines()).rstrip("\n"))
 
 
-def _which(arguments: Sequence[str]) -> tuple[str, str]:
-    """Tell the store and the operation apart: with the environment's store, the operation stands alone."""
-    match arguments:
-        case [store_url, operation_id]:
-            return store_url, operation_id
-        case [alone] if "://" not in alone:
-            return given(None), alone
-        case _:
-            raise Misuse(
-                "which operation?",
-                fixes=["retrysafe ops show STORE_URL OPERATION_ID", "retrysafe ops ls STORE_URL lists them"],
-            )
+for command in (audit, release, resume, settle, undo):
+    ops.add_command(command)

@@ -3,53 +3,104 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from retrysafe.cli.audit import audit_document, audit_lines
 from retrysafe.cli.operations import document, state_word
-from retrysafe.cli.timeline import drawn, moments
+from retrysafe.cli.prospects import allowed
+from retrysafe.cli.steps import step_documents, step_moments
+from retrysafe.cli.timeline import Moment, drawn, moments
 from retrysafe.cli.words import counted, iso, printable, size
 from retrysafe.errors import RecordUnreadable
 from retrysafe.http.codes import OUTCOME_UNKNOWN
 from retrysafe.protocol.encoding import decode_outcome, decode_request
 from retrysafe.protocol.model import Checkpoint, Headers, Outcome, StoredRequest
-from retrysafe.protocol.states import State
+from retrysafe.protocol.operator import Audit
+from retrysafe.protocol.states import FINAL, State
+from retrysafe.protocol.steps import History
 
 _COLOURS = {"abandoned": "red", "parked": "yellow", "done": "green", "running": "cyan", "streaming": "cyan"}
+_WIDTH = 120
 _HIDDEN = "hidden: --body shows it"
 
 
-def full_document(seen: Checkpoint, *, body: bool) -> dict[str, Any]:
-    """Return what programs see of one operation; bodies are base64, and only there when asked for."""
-    outcome, request = _outcome(seen), _request(seen)
-    return document(seen) | {
-        "attempt_id": seen.attempt_id,
-        "identity": seen.digest.hex(),
-        "fingerprint": seen.fingerprint.hex(),
-        "outcome": _unreadable(outcome) or _outcome_document(outcome, body=body),
-        "request": _unreadable(request) or _request_document(request, body=body),
-        "timeline": [{"at": iso(moment.at) if moment.noted else None, "what": moment.text} for moment in moments(seen)],
-    }
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One operation, to be written for people or for programs.
 
+    Attributes:
+        history: its checkpoint and its memos.
+        audit: what persons did to it, newest first.
+        body: also bodies.
+        results: also what steps gave, and what they were called with.
+    """
 
-def sheet(seen: Checkpoint, *, body: bool) -> Iterator[str]:
-    """Write one operation as lines; bodies only when asked for."""
-    word = state_word(seen)
-    state = click.style(word, fg=_COLOURS.get(word, "magenta"), bold=True)
-    yield f"{click.style(seen.operation_id, bold=True)}  {state}"
-    yield f"{printable(seen.name)} · mode {seen.mode}"
-    yield ""
-    yield from _facts(seen)
-    yield ""
-    yield from drawn(moments(seen))
-    yield ""
-    yield from _outcome_lines(_outcome(seen), body=body)
-    yield from _request_lines(_request(seen), body=body)
-    if seen.state is State.PARKED:
-        yield f"   = fix: {OUTCOME_UNKNOWN.fix}"
-        yield f"   = more: retrysafe explain {OUTCOME_UNKNOWN.number}"
+    history: History
+    audit: Sequence[Audit]
+    body: bool
+    results: bool
+
+    def document(self) -> dict[str, Any]:
+        """Return what programs see; bodies are base64."""
+        seen = self.history.checkpoint
+        outcome, request = _outcome(seen), _request(seen)
+        course = [{"at": iso(moment.at) if moment.noted else None, "what": moment.text} for moment in self._course()]
+        return document(seen) | {
+            "attempt_id": seen.attempt_id,
+            "identity": seen.digest.hex(),
+            "fingerprint": seen.fingerprint.hex(),
+            "outcome": _unreadable(outcome) or _outcome_document(outcome, body=self.body),
+            "request": _unreadable(request) or _request_document(request, body=self.body),
+            "steps": step_documents(self.history, results=self.results),
+            "timeline": course,
+            "allowed": {verb.value: what for verb, what in allowed(self.history)},
+            "audit": [audit_document(line) for line in self.audit],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Write it as lines."""
+        seen = self.history.checkpoint
+        word = state_word(seen)
+        state = click.style(word, fg=_COLOURS.get(word, "magenta"), bold=True)
+        yield f"{click.style(seen.operation_id, bold=True)}  {state}"
+        yield f"{printable(seen.name)} · mode {seen.mode}"
+        yield ""
+        yield from _facts(seen)
+        yield ""
+        yield from drawn(self._course())
+        yield ""
+        when = "  once it is undone" if seen.state is State.UNDOING else ""
+        yield from _outcome_lines(_outcome(seen), when, body=self.body)
+        yield from _request_lines(_request(seen), body=self.body)
+        yield from self._allowed_lines()
+        if self.audit:
+            yield click.style("audit", bold=True)
+            yield from (f"  {line}" for line in audit_lines(self.audit, alone=True))
+            yield ""
+        if seen.state is State.PARKED:
+            yield f"   = fix: {OUTCOME_UNKNOWN.fix}"
+            yield f"   = more: retrysafe explain {OUTCOME_UNKNOWN.number}"
+
+    def _course(self) -> Sequence[Moment]:
+        steps = step_moments(self.history, results=self.results)
+        return moments(self.history.checkpoint, steps, self.audit)
+
+    def _allowed_lines(self) -> Iterator[str]:
+        seen = self.history.checkpoint
+        verbs = list(allowed(self.history))
+        if not verbs:
+            return
+        command = f"retrysafe ops VERB {seen.operation_id} --fence {seen.fence} --by NAME --note TEXT"
+        yield f"{click.style('a person may', bold=True)}  {command}"
+        for verb, what in verbs:
+            text = textwrap.fill(f"{what}.", _WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 11)
+            yield f"  {click.style(f'{verb:<8}', bold=True)}{text[10:]}"
+        yield ""
 
 
 def _facts(seen: Checkpoint) -> Iterator[str]:
@@ -59,6 +110,8 @@ def _facts(seen: Checkpoint) -> Iterator[str]:
         "key": printable(seen.key_hint) if seen.key_hint else "(no hint is kept)",
         "attempts": f"{seen.attempt}, of which {seen.deaths} ended without an outcome" if seen.deaths else seen.attempt,
         "fence": seen.fence,
+        "version": seen.version if seen.version > 1 else "",
+        "direction": "back: it began to be undone" if seen.undoing and seen.state not in FINAL else "",
         "latest": f"attempt {seen.attempt_id}" if seen.attempt_id != seen.operation_id else "",
         "identity": seen.digest.hex(),
     }
@@ -110,14 +163,14 @@ def _message_document(headers: Headers, content: bytes | None, *, body: bool) ->
     return members
 
 
-def _outcome_lines(outcome: Outcome | RecordUnreadable | None, *, body: bool) -> Iterator[str]:
+def _outcome_lines(outcome: Outcome | RecordUnreadable | None, when: str, *, body: bool) -> Iterator[str]:
     match outcome:
         case None:
             return
         case RecordUnreadable():
             yield f"outcome    {outcome}"
         case Outcome():
-            yield click.style(f"outcome    {outcome.status}", bold=True)
+            yield click.style(f"outcome    {outcome.status}", bold=True) + when
             yield from _message_lines(outcome.headers, outcome.body, body=body)
     yield ""
 

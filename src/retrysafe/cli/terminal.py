@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _ASCII = str.maketrans(
-    {"●": "*", "○": "o", "✗": "x", "✓": "+", "◆": "#", "│": "|", "┊": ":", "·": "-", "…": "...", "→": "->", "≈": "~"}
+    {"●": "*", "○": "o", "✗": "x", "✓": "+", "◆": "#", "↩": "<", "│": "|", "┃": "|", "┊": ":", "·": "-", "≈": "~"}
+    | {"…": "...", "→": "->"}
 )
 _WIDE = 100_000
 
@@ -32,6 +33,11 @@ def say(text: str = "", *, err: bool = False) -> None:
     except UnicodeEncodeError:
         text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
     click.echo(text, err=err, color=colours())
+
+
+def asked() -> bool:
+    """Tell whether a person sits there who can be asked."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def say_json(document: object, *, one_line: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -11,6 +11,7 @@ import click
 
 from retrysafe.cli.words import duration, instant, printable
 from retrysafe.protocol.model import Checkpoint
+from retrysafe.protocol.operator import Audit
 from retrysafe.protocol.states import FINAL, LEASED, State
 
 
@@ -21,9 +22,22 @@ class Sign(StrEnum):
     FAILED = "✗"
     NOW = "◆"
     TO_COME = "○"
+    UNKNOWN = "?"
+    DONE = "✓"
+    UNDONE = "↩"
+    PIVOT = "┃"
 
 
-_COLOURS = {Sign.HAPPENED: "green", Sign.FAILED: "red", Sign.NOW: "cyan", Sign.TO_COME: "white"}
+_COLOURS = {
+    Sign.HAPPENED: "green",
+    Sign.FAILED: "red",
+    Sign.NOW: "cyan",
+    Sign.TO_COME: "white",
+    Sign.UNKNOWN: "yellow",
+    Sign.DONE: "green",
+    Sign.UNDONE: "magenta",
+    Sign.PIVOT: "blue",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +49,37 @@ class Moment:
         sign: how it looks.
         text: what it is.
         noted: False when the instant itself is not known, only its place in the order.
+        details: more lines about it.
     """
 
     at: float
     sign: Sign
     text: str
     noted: bool = True
+    details: tuple[str, ...] = ()
 
 
-def moments(checkpoint: Checkpoint) -> Sequence[Moment]:
-    """Tell what a checkpoint knows of its operation's course, earliest first, with the present among it."""
-    return sorted(_moments(checkpoint), key=lambda moment: moment.at)
+def moments(checkpoint: Checkpoint, steps: Iterable[Moment] = (), audit: Iterable[Audit] = ()) -> Sequence[Moment]:
+    """Tell the course of an operation, earliest first, with the present among it.
+
+    Args:
+        checkpoint: what the store knows of it as a whole.
+        steps: what it knows of its steps, in their order.
+        audit: what persons did to it.
+    """
+    return sorted(_moments(checkpoint, steps, audit), key=lambda moment: moment.at)
 
 
-def _moments(seen: Checkpoint) -> Iterator[Moment]:
+def _moments(seen: Checkpoint, steps: Iterable[Moment], audit: Iterable[Audit]) -> Iterator[Moment]:
     # The order among equal instants is the order here, because sorting keeps it.
     yield Moment(seen.created_at, Sign.HAPPENED, "claimed by attempt 1")
     if seen.attempt > 1:
-        text = f"{seen.attempt} attempts so far, {seen.deaths or 'none'} of them died"
-        yield Moment(seen.created_at, Sign.HAPPENED, text, noted=False)
+        # Turning back, and a person, count anew: then nobody knows how the attempts before ended.
+        ends = f", {seen.deaths} of them ended without an outcome" if seen.deaths else ""
+        yield Moment(seen.created_at, Sign.HAPPENED, f"{seen.attempt} attempts so far{ends}", noted=False)
+    yield from steps
+    for line in sorted(audit, key=lambda line: line.number):
+        yield Moment(line.at, Sign.HAPPENED, f"{line.verb} by {line.by}: {line.state_after}, fence {line.fence_after}")
     if seen.attempt > 1 and seen.state in LEASED:
         # By the clock of the host that asked, which need not be the store's: good enough to be looked at.
         at = min(max(begun_at(seen.attempt_id), seen.created_at), seen.now)
@@ -82,23 +108,24 @@ def begun_at(attempt_id: str) -> float:
 
 def _lease(seen: Checkpoint) -> Iterator[Moment]:
     if seen.lease_until <= seen.now:
-        yield Moment(seen.lease_until, Sign.FAILED, f"the lease of attempt {seen.attempt} was over")
+        # A running operation has a reason only when its attempt ended its own lease, to leave it to another.
+        postponed = seen.state is State.RUNNING and seen.reason is not None
+        which = f"attempt {seen.attempt}"
+        text = f"{which} ended without an outcome" if postponed else f"the lease of {which} was over"
+        yield Moment(seen.lease_until, Sign.FAILED, text)
     elif seen.state in LEASED:
         yield Moment(seen.lease_until, Sign.TO_COME, "the lease ends, unless it is renewed")
     if seen.state in LEASED and seen.due_at > seen.now and seen.due_at > seen.lease_until:
-        yield Moment(seen.due_at, Sign.TO_COME, "the recovery scan looks at it again (back-off)")
+        text = "the recovery scan looks at it again (back-off)" if seen.lease_until > seen.now else "it is due"
+        yield Moment(seen.due_at, Sign.TO_COME, text)
 
 
 def _present(seen: Checkpoint) -> str:
     match seen.state:
-        case State.RUNNING if seen.lease_until > seen.now:
-            return f"attempt {seen.attempt} is in flight"
-        case State.STREAMING if seen.lease_until > seen.now:
-            return f"attempt {seen.attempt} streams its response"
-        case State.UNDOING if seen.lease_until > seen.now:
-            return f"attempt {seen.attempt} undoes what was done"
+        case State.RUNNING | State.STREAMING | State.UNDOING if seen.lease_until > seen.now:
+            return _in_flight(seen)
         case State.RUNNING | State.STREAMING | State.UNDOING:
-            return "abandoned: waits for the recovery scan or for a retry"
+            return _waiting(seen)
         case State.PARKED:
             return f"parked: {seen.reason or 'no reason is stored'}"
         case State.RELEASED:
@@ -109,6 +136,28 @@ def _present(seen: Checkpoint) -> str:
             return "undone: every effect was taken back"
         case State.EXPIRED:
             return "expired: the outcome was dropped, a retry is refused"
+
+
+def _in_flight(seen: Checkpoint) -> str:
+    match seen.state:
+        case State.STREAMING:
+            return f"attempt {seen.attempt} streams its response"
+        case State.UNDOING:
+            why = f": {seen.reason}" if seen.reason else ""
+            return f"attempt {seen.attempt} undoes what was done{why}"
+        case _:
+            return f"attempt {seen.attempt} is in flight"
+
+
+def _waiting(seen: Checkpoint) -> str:
+    """Say what an abandoned operation waits for, and why."""
+    why = f": {seen.reason}" if seen.reason else ""
+    what = "to be undone" if seen.state is State.UNDOING else "for its next attempt"
+    if seen.due_at > seen.now:
+        return f"waits {what}, due in {duration(seen.due_at - seen.now)}{why}"
+    if seen.state is State.UNDOING:
+        return f"abandoned: waits for the recovery scan to undo it{why}"
+    return f"abandoned: waits for the recovery scan or for a retry{why}"
 
 
 def _kept(seen: Checkpoint) -> str:
@@ -130,3 +179,4 @@ def drawn(course: Sequence[Moment]) -> Iterator[str]:
         when = "now" if moment.sign is Sign.NOW else instant(moment.at) if moment.noted else ""
         sign = click.style(moment.sign.value, fg=_COLOURS[moment.sign], bold=True)
         yield f"{when:>{width}}  {sign}  {printable(moment.text)}"
+        yield from (click.style(f"{'':{width}}  │    {printable(detail)}", dim=True) for detail in moment.details)

@@ -134,7 +134,8 @@ OUTCOME_UNKNOWN = Code(
     detail="This operation may or may not have happened. It is held until that is known.",
     new_key_safe=False,
     what="The operation is parked: an attempt ended without an outcome, and nothing runs it again by itself.",
-    why="The process died, or lost the store, in the middle of an operation that is declared `once`.",
+    why="The process died in the middle of a `once` operation or of a step that may not be repeated; or every allowed "
+    "attempt failed.",
     fix="Find out whether it happened before anybody uses a new key: that could make it happen twice.",
 )
 NOT_REPLAYABLE = Code(
@@ -168,6 +169,17 @@ REQUEST_TOO_LARGE = Code(
     what="The body is larger than `request_limit`. The operation was not run, because it cannot be guarded.",
     why="The body of a guarded request is held in memory while it is digested, so it has a limit.",
     fix="Send less, or raise `request_limit` for this operation.",
+)
+OPERATION_UNDONE = Code(
+    number="E026",
+    code="operation-undone",
+    status=409,
+    title="Operation undone",
+    detail="The operation did not succeed. What it had done was undone; the same intent may be sent under a new key.",
+    new_key_safe=True,
+    what="The operation ran out of attempts, or was undone by hand, and each of its steps was taken back in reverse.",
+    why="A service that it calls failed for longer than its attempts last, or somebody chose `undo`.",
+    fix="If the intent still stands, send it again with a new key. `retrysafe ops show` tells what was undone.",
 )
 ATTEMPT_SUPERSEDED = Code(
     number="E030",
@@ -255,6 +267,7 @@ CODES: MappingProxyType[type[errors.RetrySafeError], Code] = MappingProxyType(
         errors.InProgress: IN_PROGRESS,
         errors.KeyReused: KEY_REUSED,
         errors.OutcomeUnknown: OUTCOME_UNKNOWN,
+        errors.OperationUndone: OPERATION_UNDONE,
         errors.NotReplayable: NOT_REPLAYABLE,
         errors.KeyExpired: KEY_EXPIRED,
         errors.RequestTooLarge: REQUEST_TOO_LARGE,

@@ -41,7 +41,10 @@ def problem_response(error: RetrySafeError, profile: Profile = IETF) -> Response
     if isinstance(error, (RequestRefused, AttemptSuperseded)) and error.operation_id is not None:
         members["operation"] = error.operation_id
     match error:
-        case InProgress() | AttemptSuperseded():
+        case InProgress():
+            retry_after = error.retry_after_seconds
+            members["phase"] = error.phase
+        case AttemptSuperseded():
             retry_after = error.retry_after_seconds
         case RequestTooLarge():
             members["limit_bytes"] = error.limit_bytes

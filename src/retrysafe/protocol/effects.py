@@ -12,11 +12,57 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from retrysafe.protocol.model import Final, NoEffect
+from retrysafe.protocol.replies import (
+    Answer,
+    Began,
+    Conflicted,
+    Cut,
+    Ended,
+    Failed,
+    Fresh,
+    Gave,
+    NotHappened,
+    NotKnown,
+    Raised,
+    Receipt,
+    Refused,
+    Replayed,
+    Reply,
+    Reraise,
+    Returned,
+    Streamed,
+    Superseded,
+    Written,
+)
+from retrysafe.protocol.steps import History, Memo, Step, Trail
 from retrysafe.protocol.verdicts import Verdict
 
 if TYPE_CHECKING:
     from retrysafe.protocol import model
+
+# What is given on from ``replies.py``, so that a flow needs one name, `fx`, for questions and answers.
+__all__ = [
+    "Answer",
+    "Began",
+    "Conflicted",
+    "Cut",
+    "Ended",
+    "Failed",
+    "Fresh",
+    "Gave",
+    "NotHappened",
+    "NotKnown",
+    "Raised",
+    "Receipt",
+    "Refused",
+    "Replayed",
+    "Reply",
+    "Reraise",
+    "Returned",
+    "Streamed",
+    "Superseded",
+    "Written",
+]
 
 T = TypeVar("T")
 
@@ -32,76 +78,6 @@ def perform(effect: Effect[T]) -> Flow[T]:
     """Ask for ``effect`` and return its answer with its type, which a bare ``yield`` would lose."""
     reply: T = yield cast("AnyEffect", effect)
     return reply
-
-
-# Answers to writes. A refused write is a value, not an exception (C4).
-
-
-class Written(msgspec.Struct, frozen=True):
-    """The write is durable."""
-
-
-class Superseded(msgspec.Struct, frozen=True):
-    """The write was refused: the checkpoint has another fence, or is in a state that this write may not leave."""
-
-
-Receipt = Written | Superseded
-
-
-# Answers of the surface.
-
-
-class Returned(msgspec.Struct, frozen=True):
-    """The operation returned a whole response.
-
-    Attributes:
-        response: what the first client gets, unchanged.
-        outcome: what a checkpoint would keep of it (S2, S4); its body is None when it may not be kept (S5).
-    """
-
-    response: model.Response
-    outcome: model.Outcome
-
-
-class Began(msgspec.Struct, frozen=True):
-    """The operation begins to stream a response; nothing was sent yet.
-
-    Attributes:
-        outcome: status and headers that a checkpoint would keep; its body is None.
-    """
-
-    outcome: model.Outcome
-
-
-class Raised(msgspec.Struct, frozen=True):
-    """The operation raised.
-
-    Attributes:
-        error: what it raised; never a ``BaseException`` beyond ``Exception``: those count as a crash (C7).
-        failure: the response to it, and what a checkpoint would keep of that: for ``Final`` the author's own, for
-            others one that tells a client that the operation failed.
-    """
-
-    error: Exception
-    failure: Returned
-
-    @property
-    def undeclared(self) -> bool:
-        """Tell whether the author did not say what the exception means."""
-        return not isinstance(self.error, NoEffect | Final)
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """The stream was forwarded to its end, or failed on the way; what has left is not sent again.
-
-    Attributes:
-        error: what the operation raised after its first byte had left, or None.
-    """
-
-    error: Exception | None = None
-
-
-Reply = Returned | Began | Raised
 
 
 # Effects on the store.
@@ -136,17 +112,23 @@ class BeginStream(Effect[Receipt], frozen=True):
 
 
 class Record(Effect[Receipt], frozen=True):
-    """Record the outcome; final."""
+    """Record the outcome; final.
+
+    Attributes:
+        undone: every effect was taken back; the outcome says that.
+        messages: leave for others if and only if this is durable (R12, I11).
+    """
 
     claim: model.Claim
     outcome: model.Outcome
+    undone: bool = False
+    messages: tuple[model.Message, ...] = ()
 
 
 class RecordLater(Effect[None], frozen=True):
     """Keep the claim and keep trying to record in the background, because the store failed after the effect (D2)."""
 
-    claim: model.Claim
-    outcome: model.Outcome
+    record: Record
 
 
 class Release(Effect[Receipt], frozen=True):
@@ -174,10 +156,49 @@ class ParkClaim(Effect[Receipt], frozen=True):
     reason: str
 
 
+class Postpone(Effect[Receipt], frozen=True):
+    """End our own lease, and leave the operation alone for a while; the next attempt goes on (R8).
+
+    Attributes:
+        seconds: how long.
+        reason: why, in one sentence.
+    """
+
+    claim: model.Claim
+    seconds: float
+    reason: str
+
+
 class Read(Effect["model.Checkpoint | None"], frozen=True):
     """Read a checkpoint."""
 
     digest: bytes
+
+
+class ReadTrail(Effect[History | None], frozen=True):
+    """Read an operation and every memo of its steps, at once (R4)."""
+
+    digest: bytes
+
+
+class Memoize(Effect[Receipt], frozen=True):
+    """Write what is known of a step, under the fence; what is known for good never changes (R5, I2)."""
+
+    claim: model.Claim
+    memo: Memo
+
+
+class BeginUndo(Effect[Receipt], frozen=True):
+    """Make it durable that the operation is undone from now on, and that no step of it begins any more (R7, I9).
+
+    Attributes:
+        reason: why, in one sentence.
+        outcome: what the operation answered; its outcome once everything is undone. None for the policy's.
+    """
+
+    claim: model.Claim
+    reason: str
+    outcome: model.Outcome | None
 
 
 # Effects on the runtime and on hooks of the application.
@@ -205,6 +226,32 @@ class StillHeld(Effect[bool], frozen=True):
     claim: model.Claim
 
 
+class Backoff(Effect[float], frozen=True):
+    """Choose how many seconds to wait before the next attempt, with full jitter (R8).
+
+    Attributes:
+        deaths: how many attempts have ended without an outcome.
+    """
+
+    deaths: int
+
+
+class UndoneReply(Effect[Returned], frozen=True):
+    """Make what a client gets for an undone operation that did not answer by itself."""
+
+    claim: model.Claim
+
+
+class Pause(Effect[None], frozen=True):
+    """Wait a moment before something that has just failed is done again.
+
+    Attributes:
+        seconds: how long.
+    """
+
+    seconds: float
+
+
 class Authorize(Effect[bool], frozen=True):
     """Ask the application whether this caller may see the recorded outcome (K6)."""
 
@@ -217,6 +264,73 @@ class Rebuild(Effect["model.Response | None"], frozen=True):
     checkpoint: model.Checkpoint
 
 
+# Effects on the application's code besides the operation itself.
+
+
+class Call(Effect["Gave | Refused | Failed"], frozen=True):
+    """Call a step's function. Performed by the operation's object, which has the function."""
+
+    claim: model.Claim
+    step: Step
+
+
+class Probe(Effect["Gave | NotHappened | NotKnown | Failed"], frozen=True):
+    """Ask whether a step happened that began in an attempt before (R6). Performed by the operation's object."""
+
+    claim: model.Claim
+    step: Step
+
+
+class Transact(Effect[Memo | Superseded | Failed], frozen=True):
+    """Run a local step: its effect and ``memo`` in one transaction of the application's database (R5, I10).
+
+    Performed by the operation's object.
+
+    Attributes:
+        memo: what to write, but for the result, which the step has yet to give.
+    """
+
+    claim: model.Claim
+    step: Step
+    memo: Memo
+
+
+class Undo(Effect["Gave | Failed"], frozen=True):
+    """Call a step's undo, under a child key of its own (R7).
+
+    Attributes:
+        memo: of the step that is taken back.
+    """
+
+    claim: model.Claim
+    memo: Memo
+
+
+class Commit(Effect["Written | Superseded | Conflicted"], frozen=True):
+    """Record the outcome as the last statement of the operation's own transaction, and commit it (R11).
+
+    Attributes:
+        messages: leave for others if and only if this commits (R12, I11).
+    """
+
+    claim: model.Claim
+    outcome: model.Outcome
+    messages: tuple[model.Message, ...] = ()
+
+
+class Rollback(Effect[bool], frozen=True):
+    """Roll the operation's own transaction back (R11).
+
+    Answered True when running the operation again may succeed, because the database said that it met another one.
+
+    Attributes:
+        error: what the operation raised, or None.
+    """
+
+    claim: model.Claim
+    error: Exception | None
+
+
 # Effects that the surface performs; the driver pauses there.
 
 
@@ -225,9 +339,11 @@ class Execute(Effect[Reply], frozen=True):
 
     Attributes:
         claim: the right to execute, or None when the store is down and the operation is declared ``fail_open`` (D1).
+        trail: what is known of its steps, in the modes that have some.
     """
 
     claim: model.Claim | None
+    trail: Trail | None = None
 
 
 class Forward(Effect[Ended], frozen=True):
@@ -242,46 +358,12 @@ class Forward(Effect[Ended], frozen=True):
     stored: bool
 
 
-StoreEffect = Claim | Record | Release | BeginStream | Reclaim | ParkClaim | Read
-LocalEffect = Abandon | RecordLater | ReleaseLater | RetryAfter | StillHeld
-HookEffect = Wait | Authorize | Rebuild
+StoreEffect = (
+    Claim | Record | Release | BeginStream | Reclaim | ParkClaim | Read | Memoize | ReadTrail | Postpone | BeginUndo
+)
+LocalEffect = Abandon | RecordLater | ReleaseLater | RetryAfter | StillHeld | Backoff | UndoneReply
+HookEffect = Wait | Pause | Authorize | Rebuild | Undo | Commit | Rollback
+StepEffect = Call | Probe | Transact
 SurfaceEffect = Execute | Forward
-AnyEffect = StoreEffect | LocalEffect | HookEffect | SurfaceEffect
+AnyEffect = StoreEffect | LocalEffect | HookEffect | StepEffect | SurfaceEffect
 """Every effect, so that both type checkers notice one that a runtime does not perform."""
-
-
-# What a flow returns.
-
-
-class Fresh(msgspec.Struct, frozen=True):
-    """Send the operation's own response.
-
-    Attributes:
-        response: the response, unchanged.
-        stored: False when it could not be made durable yet and the response is true all the same (D2).
-        protected: False when the store was down and the operation is declared ``fail_open`` (D1).
-    """
-
-    response: model.Response
-    stored: bool = True
-    protected: bool = True
-
-
-class Replayed(msgspec.Struct, frozen=True):
-    """Send the recorded outcome again (S2, S7)."""
-
-    operation_id: str
-    response: model.Response
-
-
-class Streamed(msgspec.Struct, frozen=True):
-    """The response was forwarded; there is nothing left to send."""
-
-
-class Reraise(msgspec.Struct, frozen=True):
-    """Raise the operation's own exception into the framework; the key is free again."""
-
-    error: Exception
-
-
-Answer = Fresh | Replayed | Streamed | Reraise

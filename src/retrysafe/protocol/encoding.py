@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from retrysafe.errors import RecordUnreadable
-from retrysafe.protocol.model import Outcome, StoredRequest
+from retrysafe.protocol.model import Message, Outcome, StoredRequest
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ _ZLIB_LEVEL = 1
 _encoder = msgspec.msgpack.Encoder()
 _outcomes = msgspec.msgpack.Decoder(Outcome)
 _requests = msgspec.msgpack.Decoder(StoredRequest)
+_messages = msgspec.msgpack.Decoder(Message)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -44,6 +45,20 @@ def decode_outcome(record: bytes) -> Outcome:
         RecordUnreadable: the record has an unknown format version or is damaged (S11).
     """
     return _unpack(record, _outcomes)
+
+
+def encode_message(message: Message) -> bytes:
+    """Encode a message for the outbox (R12)."""
+    return _pack(_encoder.encode(message), len(message.payload))
+
+
+def decode_message(record: bytes) -> Message:
+    """Decode a message from the outbox.
+
+    Raises:
+        RecordUnreadable: the record has an unknown format version or is damaged (S11).
+    """
+    return _unpack(record, _messages)
 
 
 def encode_request(request: StoredRequest) -> bytes:

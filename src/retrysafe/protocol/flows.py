@@ -6,32 +6,27 @@
                             ▲        ▲          │
     abandoned ──────────► reclaim ─► execute ─► record ─► (nobody waits)   (recover)
 
-``handle`` and ``recover`` are two entrances to the same room: both end in ``_execute_and_record``. A flow asks by
+``handle`` and ``recover`` are two entrances to the same room: both end in ``_execute_and_record``, whose endings are
+in ``endings.py``, ``stepwise.py`` and ``transactional.py``. A flow asks by
 yielding effects (``effects.py``) and never does anything itself. When the process dies at a ``yield``, the checkpoint
 is what is left; recovery goes on from there.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import assert_never
 
-from retrysafe.errors import (
-    AttemptSuperseded,
-    InProgress,
-    KeyExpired,
-    KeyReused,
-    NotReplayable,
-    OutcomeUnknown,
-    ReplayRefused,
-    StoreError,
-    StoreUnavailable,
-)
+from retrysafe.errors import InProgress, KeyExpired, KeyReused, OutcomeUnknown, StoreUnavailable
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.effects import Answer, Flow, perform
-from retrysafe.protocol.encoding import decode_outcome
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Final, Mode, NoEffect, Outcome, Response
+from retrysafe.protocol.endings import park, record, release, replay, stream, unless_superseded
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Final, Mode, NoEffect, Response
 from retrysafe.protocol.policy import Policy
-from retrysafe.protocol.states import FINAL
+from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import Trail
+from retrysafe.protocol.stepwise import RETRYING, UNDOING, end_steps, resume_undo
+from retrysafe.protocol.transactional import execute_transaction
 from retrysafe.protocol.verdicts import LEASE_OVER_ONCE, Claimed, Expired, Finished, InFlight, Mismatch, Parked
 
 _UNAUTHENTICATED = frozenset({401, 403})
@@ -67,7 +62,7 @@ def handle(ask: Ask, policy: Policy, wait_seconds: float = 0.0) -> Flow[Answer]:
                 message = "the key was used before for another request"
                 raise KeyReused(message)
             case Finished(checkpoint):
-                return (yield from _replay(checkpoint))
+                return (yield from replay(checkpoint))
             case InFlight(checkpoint):
                 if wait_seconds > 0 and (yield from perform(fx.Wait(checkpoint, wait_seconds))):
                     # Whatever woke us, the store is asked again: a winner is replayed, a released key is claimed
@@ -75,7 +70,8 @@ def handle(ask: Ask, policy: Policy, wait_seconds: float = 0.0) -> Flow[Answer]:
                     wait_seconds = 0.0
                     in_flight = True
                     continue
-                raise InProgress((yield from perform(fx.RetryAfter(checkpoint))), operation_id=checkpoint.operation_id)
+                seconds = yield from perform(fx.RetryAfter(checkpoint))
+                raise InProgress(seconds, operation_id=checkpoint.operation_id, phase=phase_of(checkpoint))
             case Parked(checkpoint):
                 raise OutcomeUnknown(checkpoint.reason or LEASE_OVER_ONCE, operation_id=checkpoint.operation_id)
             case Expired(checkpoint):
@@ -110,98 +106,84 @@ def recover(seen: Checkpoint, policy: Policy, attempt_id: str, backoff_seconds: 
     return None
 
 
+def give_up(seen: Checkpoint, attempt_id: str, reason: str) -> Flow[Answer | None]:
+    """Park an abandoned operation that nobody can run (R8).
+
+    Raises:
+        OutcomeUnknown: it is parked now.
+    """
+    verdict = yield from perform(fx.Reclaim(seen, attempt_id, 0.0))
+    return (yield from park(verdict.claim, reason)) if isinstance(verdict, Claimed) else None
+
+
 def adopt(claim: Claim) -> Flow[Answer]:
     """Answer the client of an attempt that was stopped: with the winner's outcome, never with its own (C4).
 
     Raises:
         AttemptSuperseded: there is no outcome yet.
     """
-    return (yield from _unless_superseded(fx.Superseded(), claim, fx.Streamed()))
+    return (yield from unless_superseded(fx.Superseded(), claim, fx.Streamed()))
 
 
 def _execute_and_record(claim: Claim, policy: Policy, *, recovering: bool = False) -> Flow[Answer]:
     """The tail that both entrances share."""
-    reply = yield from perform(fx.Execute(claim))
-    match reply:
-        case fx.Returned(outcome=outcome) | fx.Began(outcome) if recovering and outcome.status in _UNAUTHENTICATED:
-            # A re-run enters below authentication; being refused there means that the principal cannot be restored
-            # (R13).
-            return (yield from _park(claim, f"the re-run was refused with status {outcome.status}"))
-        case fx.Returned(response, outcome):
-            if policy.releases(claim.mode, outcome.status):
-                return (yield from _release(claim, fx.Fresh(response)))
-            return (yield from _record(claim, response, outcome))
-        case fx.Began(outcome):
-            return (yield from _stream(claim, outcome, policy))
-        case fx.Raised(NoEffect(response=None) as error, _):
-            return (yield from _release(claim, fx.Reraise(error)))
-        case fx.Raised(NoEffect(response=Response() as response), _):
-            return (yield from _release(claim, fx.Fresh(response)))
-        case fx.Raised(error, failure):
-            return (yield from _after_exception(claim, error, failure))
-        case _:
-            assert_never(reply)
-
-
-def _after_exception(claim: Claim, error: Exception, failure: fx.Returned) -> Flow[Answer]:
-    if isinstance(error, Final):
-        return (yield from _record(claim, failure.response, failure.outcome))
+    if claim.undoing:
+        return (yield from resume_undo(claim, policy))
     match claim.mode:
-        case Mode.ONCE:
-            return (yield from _record(claim, failure.response, failure.outcome))
-        case Mode.AGAIN:
-            return (yield from _release(claim, fx.Reraise(error)))
+        case Mode.TRANSACTION:
+            return (yield from execute_transaction(claim, policy, partial(_unauthenticated, recovering=recovering)))
+        case Mode.STEPS:
+            trail = Trail((yield from perform(fx.ReadTrail(claim.digest))) if claim.attempt > 1 else None)
+            reply = yield from perform(fx.Execute(claim, trail))
+            if (refusal := _unauthenticated(reply, recovering=recovering)) is not None:
+                return (yield from park(claim, refusal))
+            return (yield from end_steps(claim, policy, trail, reply))
+        case Mode.ONCE | Mode.AGAIN:
+            reply = yield from perform(fx.Execute(claim))
+            if (refusal := _unauthenticated(reply, recovering=recovering)) is not None:
+                return (yield from park(claim, refusal))
+            return (yield from _end_whole(claim, policy, reply))
         case _:
             assert_never(claim.mode)
 
 
-def _record(claim: Claim, response: Response, outcome: Outcome) -> Flow[Answer]:
-    """Persist, then send (S1)."""
-    try:
-        receipt = yield from perform(fx.Record(claim, outcome))
-    except StoreError:
-        # The effect happened. Never free the claim because saving failed; keep trying, and tell the truth while
-        # nobody else can have run it (D2).
-        yield from perform(fx.RecordLater(claim, outcome))
-        if claim.mode is Mode.ONCE or (yield from perform(fx.StillHeld(claim))):
-            return fx.Fresh(response, stored=False)
-        raise AttemptSuperseded(claim.operation_id) from None
-    return (yield from _unless_superseded(receipt, claim, fx.Fresh(response)))
+def _unauthenticated(reply: fx.Reply, *, recovering: bool) -> str | None:
+    """Say why a re-run was refused below authentication: its principal could not be restored (R13)."""
+    match reply:
+        case fx.Returned(outcome=outcome) | fx.Began(outcome) if recovering and outcome.status in _UNAUTHENTICATED:
+            return f"the re-run was refused with status {outcome.status}"
+        case _:
+            return None
 
 
-def _stream(claim: Claim, outcome: Outcome, policy: Policy) -> Flow[Answer]:
-    """Make it durable that the response begins to leave, forward it, then say that it is done (S5)."""
-    if policy.releases(claim.mode, outcome.status):
-        # Nothing is written before it leaves, so only a lease that certainly runs says that nobody took over (C4).
-        if claim.mode is not Mode.ONCE and not (yield from perform(fx.StillHeld(claim))):
-            return (yield from _unless_superseded(fx.Superseded(), claim, fx.Streamed()))
-        yield from perform(fx.Forward(claim, stored=True))
-        # Refused or not: the bytes have left, so that a winner's outcome cannot be sent any more.
-        try:
-            yield from perform(fx.Release(claim))
-        except StoreError:
-            yield from perform(fx.ReleaseLater(claim))
-        return fx.Streamed()
-    stored = True
-    try:
-        receipt = yield from perform(fx.BeginStream(claim))
-    except StoreError:
-        if claim.mode is not Mode.ONCE and not (yield from perform(fx.StillHeld(claim))):
-            raise AttemptSuperseded(claim.operation_id) from None
-        stored = False
-    else:
-        if isinstance(receipt, fx.Superseded):
-            return (yield from _unless_superseded(receipt, claim, fx.Streamed()))
-    ended = yield from perform(fx.Forward(claim, stored=stored))
-    if ended.error is not None and claim.mode is Mode.AGAIN:
-        yield from perform(fx.Abandon(claim))
-        return fx.Reraise(ended.error)
-    try:
-        yield from perform(fx.Record(claim, outcome))
-    except StoreError:
-        yield from perform(fx.RecordLater(claim, outcome))
-    # A refused record changes nothing for this client: its bytes have left.
-    return fx.Streamed()
+def _end_whole(claim: Claim, policy: Policy, reply: fx.Reply) -> Flow[Answer]:
+    """Answer for an operation that is one piece."""
+    match reply:
+        case fx.Returned(response, outcome):
+            if policy.releases(claim.mode, outcome.status):
+                return (yield from release(claim, fx.Fresh(response)))
+            return (yield from record(claim, response, outcome))
+        case fx.Began(outcome):
+            return (yield from stream(claim, outcome, policy))
+        case fx.Raised(NoEffect(response=None) as error, _):
+            return (yield from release(claim, fx.Reraise(error)))
+        case fx.Raised(NoEffect(response=Response() as response), _):
+            return (yield from release(claim, fx.Fresh(response)))
+        case fx.Raised(error, failure):
+            if claim.mode is Mode.AGAIN and not isinstance(error, Final):
+                return (yield from release(claim, fx.Reraise(error)))
+            return (yield from record(claim, failure.response, failure.outcome))
+        case fx.Cut():
+            raise AssertionError("only a step can halt an attempt")
+        case _:
+            assert_never(reply)
+
+
+def phase_of(checkpoint: Checkpoint) -> str:
+    """Name what goes on in an open operation: ``running``, ``retrying`` or ``undoing``."""
+    if checkpoint.state is State.UNDOING:
+        return UNDOING
+    return RETRYING if checkpoint.lease_until <= checkpoint.now else "running"
 
 
 def handle_unprotected() -> Flow[Answer]:
@@ -217,68 +199,7 @@ def handle_unprotected() -> Flow[Answer]:
             return fx.Fresh(response, protected=False)
         case fx.Raised(error, _):
             return fx.Reraise(error)
+        case fx.Cut():
+            raise AssertionError("only a step can halt an attempt")
         case _:
             assert_never(reply)
-
-
-def _release(claim: Claim, answer: Answer) -> Flow[Answer]:
-    try:
-        receipt = yield from perform(fx.Release(claim))
-    except StoreError:
-        held = claim.mode is Mode.ONCE or (yield from perform(fx.StillHeld(claim)))
-        yield from perform(fx.ReleaseLater(claim))
-        if not held and isinstance(answer, fx.Fresh):
-            raise AttemptSuperseded(claim.operation_id) from None
-        return answer
-    return (yield from _unless_superseded(receipt, claim, answer))
-
-
-def _park(claim: Claim, reason: str) -> Flow[Answer]:
-    try:
-        yield from perform(fx.ParkClaim(claim, reason))
-    except StoreError:
-        # The next one to find it abandoned decides again.
-        yield from perform(fx.Abandon(claim))
-        raise
-    raise OutcomeUnknown(reason, operation_id=claim.operation_id)
-
-
-def _unless_superseded(receipt: fx.Receipt, claim: Claim, answer: Answer) -> Flow[Answer]:
-    """Return our own answer only if the write was accepted; the loser serves the winner's outcome or nothing (C4)."""
-    match receipt:
-        case fx.Written():
-            return answer
-        case fx.Superseded():
-            try:
-                winner = yield from perform(fx.Read(claim.digest))
-            except StoreError:
-                # Not the store's own 503, which says that nothing was run.
-                raise AttemptSuperseded(claim.operation_id) from None
-            if (
-                winner is None
-                or winner.operation_id != claim.operation_id
-                or winner.state not in FINAL
-                or winner.outcome is None
-            ):
-                raise AttemptSuperseded(claim.operation_id)
-            return (yield from _replay(winner))
-        case _:
-            assert_never(receipt)
-
-
-def _replay(checkpoint: Checkpoint) -> Flow[Answer]:
-    """Answer with the recorded outcome, byte-identical, behind the application's authorisation (S2, S5, S7, K6)."""
-    if not (yield from perform(fx.Authorize(checkpoint))):
-        message = "this caller may not see the recorded outcome"
-        raise ReplayRefused(message)
-    if checkpoint.outcome is None:
-        message = "the outcome of this operation is no longer kept"
-        raise KeyExpired(message, operation_id=checkpoint.operation_id)
-    outcome = decode_outcome(checkpoint.outcome)
-    if outcome.body is not None:
-        return fx.Replayed(checkpoint.operation_id, Response.raw(outcome.status, outcome.headers, outcome.body))
-    rebuilt = yield from perform(fx.Rebuild(checkpoint))
-    if rebuilt is not None:
-        return fx.Replayed(checkpoint.operation_id, rebuilt)
-    head = Response.raw(outcome.status, outcome.headers, b"")
-    raise NotReplayable(outcome.status, head.header("location"), operation_id=checkpoint.operation_id)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from retrysafe.protocol.states import State
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from retrysafe.protocol.fingerprint import Fingerprint
-    from retrysafe.protocol.states import State
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header pairs in wire order; names as they came, duplicates kept."""
@@ -32,6 +33,10 @@ class Mode(StrEnum):
     """
     AGAIN = "again"
     """Naturally repeatable. After a crash the retrying client or the recovery scan runs it again."""
+    STEPS = "steps"
+    """Each named step effectively once. After a crash it goes on from the last memo, or is undone in reverse."""
+    TRANSACTION = "transaction"
+    """Exactly once in the application's own database: effects, outcome and outbox in one commit."""
 
 
 class Response:
@@ -160,7 +165,7 @@ class Outcome(Discreet, frozen=True, array_like=True):
 
 
 class StoredRequest(Discreet, frozen=True, array_like=True):
-    """What a re-run of an ``again`` operation needs; stored inside the claim, erased when the operation is final (R13).
+    """What a re-run needs; stored inside the claim, but for ``once``, and erased when the operation is final (R13).
 
     ``Authorization``, ``Cookie`` and client certificates are never in it (R9).
     """
@@ -172,6 +177,17 @@ class StoredRequest(Discreet, frozen=True, array_like=True):
     operation: str
     surface: int = 0
     """Which of the application's guarded surfaces it came in by, in the order in which they were built."""
+
+
+class Message(Discreet, frozen=True, array_like=True):
+    """What an operation tells others, through the outbox: it leaves if and only if the operation's commit is durable.
+
+    At least once, with the id ``operation:n``, by which a consumer drops repeats (R12).
+    """
+
+    topic: str
+    payload: bytes
+    headers: Headers = ()
 
 
 class Identity(Discreet, frozen=True):
@@ -186,6 +202,20 @@ class Identity(Discreet, frozen=True):
     """A short prefix of the key, at most a quarter of it."""
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """How long recovery goes on by itself (R8).
+
+    Attributes:
+        attempts: how many attempts may end without an outcome before ``undo`` decides.
+        undo: whether the operation is then undone; otherwise it is parked. Only mode ``steps`` can undo.
+        undo_attempts: how many attempts to undo may end without success before the operation is parked.
+    """
+
+    attempts: int
+    undo: bool = False
+    undo_attempts: int = 30
+
+
 class Ask(Discreet, frozen=True):
     """What a request asks of the store when it wants the claim.
 
@@ -198,9 +228,10 @@ class Ask(Discreet, frozen=True):
         mode: what a crash means.
         lease_seconds: how long the claim is honoured without renewal.
         tombstone_seconds: how long the key is remembered if the operation is never finished.
-        attempts: how many attempts may die before the operation is parked (R8).
+        limits: how long recovery goes on by itself (R8).
         backoff_seconds: how long the recovery scan leaves the operation alone should this attempt die.
-        request: what a re-run needs, in mode ``again`` only.
+        request: what a re-run needs; None in mode ``once``.
+        version: of the operation's code; the first claim's version stays with the checkpoint.
     """
 
     identity: Identity
@@ -210,13 +241,20 @@ class Ask(Discreet, frozen=True):
     mode: Mode
     lease_seconds: float
     tombstone_seconds: float
-    attempts: int
+    limits: Limits
     backoff_seconds: float = 0.0
     request: bytes | None = None
+    version: int = 1
 
 
 class Claim(Discreet, frozen=True):
-    """The right to execute. Every write carries it, and the store compares ``fence`` in the same statement (C4)."""
+    """The right to execute. Every write carries it, and the store compares ``fence`` in the same statement (C4).
+
+    Attributes:
+        deaths: attempts before this one that ended without record or release (R8).
+        undoing: the right is to undo the operation, not to run it (R7).
+        version: of the code that the operation was first claimed with.
+    """
 
     digest: bytes
     operation_id: str
@@ -225,6 +263,9 @@ class Claim(Discreet, frozen=True):
     mode: Mode
     name: str
     lease_seconds: float
+    deaths: int = 0
+    undoing: bool = False
+    version: int = 1
 
 
 class Checkpoint(Discreet, frozen=True):
@@ -256,7 +297,11 @@ class Checkpoint(Discreet, frozen=True):
     request: bytes | None
     """Encoded ``StoredRequest``; see ``encoding.py``."""
     reason: str | None
-    """Why the checkpoint is parked."""
+    """Why the checkpoint is parked, is being undone, or waits for its next attempt."""
+    version: int
+    """Of the operation's code, as the first claim told it."""
+    undoing: bool
+    """It began to be undone, so it never goes forward again (I9)."""
     now: float
 
     @property
@@ -279,28 +324,7 @@ class Checkpoint(Discreet, frozen=True):
             mode=self.mode,
             name=self.name,
             lease_seconds=lease_seconds,
+            deaths=self.deaths,
+            undoing=self.state is State.UNDOING,
+            version=self.version,
         )
-
-
-class Operation(Discreet, frozen=True):
-    """What an operation's own code may know about the attempt it runs in."""
-
-    id: str
-    """UUIDv7, the same for every attempt; safe to log, to show and to send downstream."""
-    attempt: int
-    fence: int
-    recovering: bool
-    """True when the recovery scan runs this attempt and no client waits for it."""
-
-    def child_key(self, step: str, index: int = 0) -> str:
-        """Derive the key for a call to another service: the same for every attempt (R4).
-
-        It is made from the operation id, never from the client's key.
-
-        Args:
-            step: name of the call inside this operation, such as ``charge``.
-            index: which one, for calls made in a loop.
-        """
-        from retrysafe.protocol.fingerprint import child_key  # noqa: PLC0415 - the digest lives with its siblings
-
-        return child_key(self.id, step, index)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.protocol.fingerprint import FingerprintRules
-from retrysafe.protocol.model import Mode
+from retrysafe.protocol.model import Limits, Mode, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Policy:
         ConfigurationError: the values cannot work together; every problem is listed with its fix.
     """
 
-    mode: Mode | Literal["once", "again"] = Mode.ONCE
+    mode: Mode | Literal["once", "again", "steps", "transaction"] = Mode.ONCE
     """What a crash means. ``once`` is the only mode that is safe without knowing the operation."""
 
     lease: timedelta = timedelta(seconds=15)
@@ -90,10 +90,38 @@ class Policy:
     """Longest wait (S9); below the 30 s after which most proxies give up."""
 
     attempts: int = 12
-    """How many attempts may die without an outcome before the operation is parked (R8).
+    """How many attempts may end without an outcome before the operation is parked, or undone (R8).
 
     With back-off, 12 is about 20 minutes.
     """
+
+    spent: Literal["park", "undo"] = "park"
+    """What follows when the attempts are spent: a person decides, or the steps are undone in reverse (``steps`` only).
+
+    Parked by default: undoing what might have succeeded is a decision about money that we don't take by ourselves.
+    """
+
+    undo_attempts: int = 30
+    """How many attempts to undo may end without success before the operation is parked.
+
+    With back-off of at most 5 minutes, 30 is about two hours, which outlasts the outage of most services.
+    """
+
+    undone: Response | None = None
+    """What an undone operation answers; None is a 409 ``operation-undone``, which says that a new key is safe."""
+
+    orphans: Literal["park", "undo", "keep"] = "park"
+    """What happens when the code ends in success without coming by a step that an earlier attempt began (R4).
+
+    It means that the code changed, or took another branch. Parked by default, because money may have moved; or only
+    that step is undone; or it is kept, where such a step does no harm.
+    """
+
+    step_timeout: timedelta = timedelta(seconds=10)
+    """How long one step may take (R6). Undoing waits for it when the attempt that began the step died."""
+
+    version: int = 1
+    """Of the operation's code; the first claim's version stays with the operation, and its code can ask for it."""
 
     fingerprint: FingerprintRules = field(default_factory=FingerprintRules)
     """What belongs to the client's intent (F4)."""
@@ -101,7 +129,7 @@ class Policy:
     rerun_headers: frozenset[str] = frozenset(
         {"accept", "accept-language", "content-encoding", "content-language", "content-type", "host", "prefer"}
     )
-    """Lower-case names of request headers that are stored for a re-run in mode ``again`` (R13).
+    """Lower-case names of request headers that are stored for a re-run, in every mode but ``once`` (R13).
 
     Credentials can't be listed (R9).
     """
@@ -131,12 +159,38 @@ class Policy:
             yield f"on_conflict {self.on_conflict!r} is unknown: use 'reject' or 'wait'"
         if self.wait_limit < timedelta(0):
             yield f"wait_limit is {self.wait_limit}: choose zero or more"
-        if self.attempts < 1:
-            yield f"attempts is {self.attempts}: at least one attempt must be allowed"
+        if self.attempts < 1 or self.undo_attempts < 1:
+            yield f"attempts is {self.attempts}, undo_attempts {self.undo_attempts}: allow at least one attempt of each"
+        yield from self._step_problems()
         if secret := sorted(self.rerun_headers & {"authorization", "cookie", "proxy-authorization"}):
             yield f"rerun_headers lists {', '.join(secret)}: credentials are never stored; use restore_principal"
         if upper := sorted(name for name in self.rerun_headers if name != name.lower()):
             yield f"rerun_headers lists {', '.join(upper)}: write header names in lower case"
+
+    def _step_problems(self) -> Iterator[str]:
+        if self.spent not in {"park", "undo"}:
+            yield f"spent {self.spent!r} is unknown: use 'park' or 'undo'"
+        if self.orphans not in {"park", "undo", "keep"}:
+            yield f"orphans {self.orphans!r} is unknown: use 'park', 'undo' or 'keep'"
+        if self.mode != Mode.STEPS and (self.spent == "undo" or self.undone is not None):
+            yield f"mode {self.mode} has no steps to undo: use mode='steps', or leave out spent='undo' and undone="
+        if self.step_timeout <= timedelta(0):
+            yield f"step_timeout is {self.step_timeout}: make it longer than the slowest call that you would wait for"
+
+    @cached_property
+    def limits(self) -> Limits:
+        """How long recovery goes on by itself."""
+        return Limits(self.attempts, undo=self.spent == "undo", undo_attempts=self.undo_attempts)
+
+    @cached_property
+    def step_timeout_seconds(self) -> float:
+        """The longest step in seconds."""
+        return self.step_timeout.total_seconds()
+
+    @cached_property
+    def transaction_seconds(self) -> float:
+        """The longest transaction in seconds: it ends before the lease does, even when its process is frozen (R11)."""
+        return self.lease_seconds * 0.9
 
     @cached_property
     def lease_seconds(self) -> float:
@@ -170,5 +224,8 @@ class Policy:
         match mode:
             case Mode.ONCE:
                 return False
-            case Mode.AGAIN:
+            case Mode.AGAIN | Mode.TRANSACTION:
                 return status >= _SERVER_ERRORS or status in NOTHING_DONE
+            case Mode.STEPS:
+                # Only with no intent and no memo, which the flow knows; and a 5xx is tried again, not released.
+                return status in NOTHING_DONE

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import msgspec
 
-from retrysafe.protocol.model import Ask, Checkpoint, Claim, Mode
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Limits, Mode
 from retrysafe.protocol.states import LEASED, State
 
 
@@ -55,10 +55,15 @@ Verdict = Claimed | Finished | InFlight | Mismatch | Parked | Expired
 
 
 class Take(msgspec.Struct, frozen=True):
-    """Carry out: give the asker the claim under the next fence."""
+    """Carry out: give the asker the claim under the next fence.
 
-    died: bool
-    """True when the attempt before ended without record or release."""
+    Attributes:
+        deaths: how many attempts ended without record or release, from now on (R8).
+        state: ``RUNNING`` to run the operation, ``UNDOING`` to undo it (R7).
+    """
+
+    deaths: int
+    state: State = State.RUNNING
 
 
 class Park(msgspec.Struct, frozen=True):
@@ -75,6 +80,10 @@ Judgement = Verdict | Take | Park | Replace
 
 LEASE_OVER_ONCE = "the attempt ended without an outcome; the operation may have happened"
 ATTEMPTS_SPENT = "every allowed attempt ended without an outcome"
+UNDO_ATTEMPTS_SPENT = "every allowed attempt to undo it ended without success; some effects may be left"
+
+_PATIENT = frozenset({Mode.STEPS, Mode.TRANSACTION})
+"""Modes in which a retrying client waits for the due time as well."""
 
 
 def judge(met: Checkpoint, ask: Ask) -> Judgement:
@@ -97,7 +106,7 @@ def judge(met: Checkpoint, ask: Ask) -> Judgement:
         case State.EXPIRED:
             return Expired(met)
         case State.RELEASED:
-            return Take(died=False)
+            return Take(met.deaths)
         case State.PARKED:
             return Parked(met)
         case State.RUNNING | State.STREAMING | State.UNDOING:
@@ -109,22 +118,34 @@ def judge(met: Checkpoint, ask: Ask) -> Judgement:
 def _judge_leased(met: Checkpoint, ask: Ask) -> Judgement:
     if met.lease_until > met.now:
         # Our own claim, committed before its acknowledgement was lost (D4).
-        ours = met.attempt_id == ask.attempt_id and met.state is State.RUNNING
+        ours = met.attempt_id == ask.attempt_id and met.state is not State.STREAMING
         return Claimed(met.claim(ask.lease_seconds)) if ours else InFlight(met)
-    return judge_abandoned(met, ask.attempts)
+    if met.mode in _PATIENT and met.due_at > met.now:
+        # A retrying client must not hurry what backs off, or what waits until a late call can no longer land.
+        return InFlight(met)
+    return judge_abandoned(met, ask.limits)
 
 
-def judge_abandoned(met: Checkpoint, attempts: int) -> Take | Park:
+def judge_abandoned(met: Checkpoint, limits: Limits) -> Take | Park:
     """Decide what happens to a checkpoint whose lease is over, by the mode it was claimed with.
 
     Args:
         met: an abandoned checkpoint.
-        attempts: how many attempts may die before the operation is parked (R8).
+        limits: how long recovery goes on by itself (R8).
     """
+    deaths = met.deaths + 1
+    if met.state is State.UNDOING and met.mode is Mode.STEPS:
+        return Park(UNDO_ATTEMPTS_SPENT) if deaths >= limits.undo_attempts else Take(deaths, State.UNDOING)
     match met.mode:
         case Mode.ONCE:
             return Park(LEASE_OVER_ONCE)
-        case Mode.AGAIN:
-            return Park(ATTEMPTS_SPENT) if met.deaths + 1 >= attempts else Take(died=True)
+        case Mode.AGAIN | Mode.TRANSACTION:
+            return Park(ATTEMPTS_SPENT) if deaths >= limits.attempts else Take(deaths)
+        case Mode.STEPS:
+            if deaths < limits.attempts:
+                return Take(deaths)
+            # What has begun to leave as a success is not undone behind its client's back.
+            undo = limits.undo and met.state is not State.STREAMING
+            return Take(0, State.UNDOING) if undo else Park(ATTEMPTS_SPENT)
         case _:
             assert_never(met.mode)

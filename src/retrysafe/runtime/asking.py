@@ -10,7 +10,7 @@ from retrysafe.http.request import request_fingerprint, stored_request, wait_sec
 from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.fingerprint import identity_digest, key_hint
 from retrysafe.protocol.flows import handle, handle_unprotected
-from retrysafe.protocol.model import Ask, Identity, Mode, Operation
+from retrysafe.protocol.model import Ask, Identity, Mode
 from retrysafe.runtime import events
 from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.guard import Shared
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from retrysafe.errors import StoreUnavailable
     from retrysafe.http.request import HttpRequest
     from retrysafe.protocol.effects import Answer, Flow
-    from retrysafe.protocol.model import Claim
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
@@ -86,7 +85,7 @@ def ask_for(
     name, policy = route.name, route.policy
     mode = Mode(policy.mode)
     rerun: bytes | None = None
-    if mode is Mode.AGAIN:
+    if mode is not Mode.ONCE:
         rerun = encode_request(stored_request(request, policy.rerun_headers, name, surface))
     fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
     # Digested here, by the request's own thread or loop, and not inside the store's transaction.
@@ -104,8 +103,9 @@ def ask_for(
         mode=mode,
         lease_seconds=policy.lease_seconds,
         tombstone_seconds=policy.tombstone_seconds,
-        attempts=policy.attempts,
+        limits=policy.limits,
         request=rerun,
+        version=policy.version,
     )
 
 
@@ -145,8 +145,3 @@ def wait_for(request: HttpRequest, policy: Policy) -> float:
     if asked is None:
         asked = policy.wait_limit_seconds if policy.on_conflict == "wait" else 0.0
     return min(asked, policy.wait_limit_seconds)
-
-
-def operation_of(claim: Claim | None, *, recovering: bool = False) -> Operation | None:
-    """Return what the operation's code may know of its claim; None when it runs unprotected."""
-    return None if claim is None else Operation(claim.operation_id, claim.attempt, claim.fence, recovering)

@@ -10,7 +10,7 @@ from weakref import ref
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from retrysafe.protocol.model import Operation
+    from retrysafe.runtime.operations import Operation
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -22,7 +22,7 @@ class Presence:
 
     operation: Operation | None
     digest: bytes = field(repr=False)
-    settled: bool = False
+    concluded: bool = False
     """The operation has its outcome; what still runs inside it, such as background work, is outside it."""
 
 
@@ -32,24 +32,26 @@ _presence: ContextVar[Presence | None] = ContextVar("retrysafe_operation", defau
 def current_operation() -> Operation | None:
     """Return the operation that the calling code runs in, or None outside of one or when it runs unprotected (D1).
 
+    On an event loop its steps are awaited, in a thread they are not.
+
     Works in the operation's task and in threads that were started with a copy of its context, as
     ``asyncio.to_thread`` and web frameworks do.
     """
     presence = _presence.get()
-    return None if presence is None else presence.operation
+    return None if presence is None or presence.operation is None else presence.operation.here()
 
 
 def joined(digest: bytes) -> bool:
     """Tell whether the calling code already runs inside the operation with this identity (K9)."""
     presence = _presence.get()
-    return presence is not None and presence.digest == digest and not presence.settled
+    return presence is not None and presence.digest == digest and not presence.concluded
 
 
-def settle() -> None:
+def conclude() -> None:
     """Note that the operation has its outcome: the same request, made from inside it, is answered like any other."""
     presence = _presence.get()
     if presence is not None:
-        presence.settled = True
+        presence.concluded = True
 
 
 def enter(operation: Operation | None, digest: bytes) -> tuple[Token[Presence | None], ref[Presence]]:

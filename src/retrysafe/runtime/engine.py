@@ -6,6 +6,7 @@ awaits or blocks; everything that could differ between the two, and must not, is
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import threading
@@ -18,10 +19,14 @@ from retrysafe.protocol import verdicts
 from retrysafe.protocol.encoding import encode_outcome
 from retrysafe.protocol.fingerprint import Secret
 from retrysafe.runtime import events
+from retrysafe.runtime.backoff import backoff_seconds
 from retrysafe.runtime.clock import SystemClock
+from retrysafe.runtime.commits import Commits
 from retrysafe.runtime.deferred import Deferred
 from retrysafe.runtime.leases import LeaseKeeper
+from retrysafe.runtime.replies import undone_reply
 from retrysafe.runtime.waiting import Waiters
+from retrysafe.stores.base import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from retrysafe.protocol.model import Checkpoint, Claim
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.clock import Clock
+    from retrysafe.runtime.transactions import Bindings
     from retrysafe.stores.base import AsyncStore, Meta, Store
     from retrysafe.stores.program import Factory
 
@@ -43,6 +49,8 @@ class Engine:
     Attributes:
         sync: the store, for threads.
         aio: the same store, for event loops.
+        transactions: of the application's database.
+        loop: where the application's coroutines run when no request brings one along; None without one.
         pid: the process it belongs to; threads and connections do not survive a fork.
     """
 
@@ -54,8 +62,11 @@ class Engine:
         emit: Callable[[events.Event], None],
         max_waiters: int,
         clock: Clock | None = None,
+        transactions: Bindings | None = None,
     ) -> None:
         """Join a store with the runtime's parts; nothing starts and nothing connects yet."""
+        self.transactions = Commits(sync, aio, transactions)
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.sync = sync
         self.aio = aio
         self.pid = os.getpid()
@@ -105,13 +116,15 @@ class Engine:
         match effect:
             case fx.Claim(ask):
                 return partial(verbs.claim, ask)
-            case fx.Record(claim, outcome):
+            case fx.Record(claim, outcome, undone, messages):
                 return partial(
                     verbs.record,
                     claim,
                     encode_outcome(outcome),
                     retention_seconds=policy.retention_seconds,
                     tombstone_seconds=policy.tombstone_seconds,
+                    undone=undone,
+                    messages=messages,
                 )
             case fx.Release(claim):
                 return partial(verbs.release, claim)
@@ -119,23 +132,26 @@ class Engine:
                 return partial(verbs.begin_stream, claim)
             case fx.Reclaim(seen, attempt_id, backoff_seconds):
                 return partial(
-                    verbs.reclaim,
-                    seen,
-                    attempt_id,
-                    attempts=policy.attempts,
-                    lease_seconds=policy.lease_seconds,
-                    backoff_seconds=backoff_seconds,
+                    verbs.reclaim, seen, Terms(attempt_id, policy.limits, policy.lease_seconds, backoff_seconds)
                 )
             case fx.ParkClaim(claim, reason):
                 return partial(verbs.park, claim, reason)
+            case fx.Postpone(claim, seconds, reason):
+                return partial(verbs.postpone, claim, seconds, reason)
             case fx.Read(digest):
                 return partial(verbs.read, digest)
+            case fx.ReadTrail(digest):
+                return partial(verbs.trail, digest)
+            case fx.Memoize(claim, memo):
+                return partial(verbs.memoize, claim, memo)
+            case fx.BeginUndo(claim, reason, outcome):
+                return partial(verbs.begin_undo, claim, reason, None if outcome is None else encode_outcome(outcome))
             case _:
                 assert_never(effect)
 
-    def sent(self, effect: fx.StoreEffect, *, failed: bool = False) -> None:
+    def _sent(self, effect: fx.StoreEffect, *, failed: bool = False) -> None:
         """Note that a write is sent that ends an attempt, or that it has failed."""
-        if isinstance(effect, fx.Record | fx.Release | fx.ParkClaim):
+        if isinstance(effect, fx.Record | fx.Release | fx.ParkClaim | fx.Postpone):
             self.keeper.settling(effect.claim, begins=not failed)
 
     # What follows from the store's answer.
@@ -163,25 +179,30 @@ class Engine:
                 if isinstance(reply, verdicts.Claimed):
                     self.keeper.watch(reply.claim, sent_at=sent_at, max_seconds=policy.max_duration_seconds, stop=stop)
                 self._tell_verdict(reply, recovering=isinstance(effect, fx.Reclaim))
-            case fx.Record(claim, outcome):
-                self._ended(
-                    claim,
-                    reply,
-                    lambda seconds: events.Recorded(claim.name, claim.operation_id, outcome.status, seconds),
-                )
+            case fx.Record(claim, outcome, undone):
+                kind = events.Undone if undone else events.Recorded
+                self._ended(claim, reply, lambda seconds: kind(claim.name, claim.operation_id, outcome.status, seconds))
             case fx.Release(claim):
                 self._ended(claim, reply, lambda _: events.Released(claim.name, claim.operation_id))
             case fx.ParkClaim(claim, reason):
                 self._ended(claim, reply, lambda _: events.Parked(claim.name, claim.operation_id, reason))
             case fx.BeginStream(claim):
-                if isinstance(reply, fx.Superseded):
-                    self._ended(claim, reply, lambda _: events.Streaming(claim.name, claim.operation_id))
-                else:
-                    self.emit(events.Streaming(claim.name, claim.operation_id))
-            case fx.Read():
+                self._began(claim, reply, events.Streaming(claim.name, claim.operation_id))
+            case fx.Postpone(claim, seconds, reason):
+                self._ended(claim, reply, lambda _: events.Postponed(claim.name, claim.operation_id, seconds, reason))
+            case fx.BeginUndo(claim, reason):
+                self._began(claim, reply, events.Undoing(claim.name, claim.operation_id, reason))
+            case fx.Memoize() | fx.Read() | fx.ReadTrail():
                 pass
             case _:
                 assert_never(effect)
+
+    def _began(self, claim: Claim, reply: fx.Receipt, event: events.Event) -> None:
+        """Note a write after which the attempt goes on."""
+        if isinstance(reply, fx.Superseded):
+            self._ended(claim, reply, lambda _: event)
+        else:
+            self.emit(event)
 
     def _ended(self, claim: Claim, receipt: fx.Receipt, event: Callable[[float], events.Event]) -> None:
         live = self.keeper.forget(claim)
@@ -221,7 +242,7 @@ class Engine:
 
     # Effects that only this process can answer.
 
-    def answer(self, effect: fx.LocalEffect, policy: Policy) -> bool | int | None:
+    def answer(self, effect: fx.LocalEffect, policy: Policy) -> bool | float | fx.Returned | None:
         """Perform an effect that needs no store round trip now."""
         match effect:
             case fx.StillHeld(claim):
@@ -232,34 +253,76 @@ class Engine:
                 self.keeper.forget(claim)
                 self.deferred.add(partial(self._end_leases, [claim]))
                 return None
-            case fx.RecordLater(claim, outcome):
+            case fx.RecordLater(record):
+                claim = record.claim
                 self.keeper.keep(claim)
                 self.emit(events.RecordDeferred(claim.name, claim.operation_id))
-                self.deferred.add(partial(self.settle, fx.Record(claim, outcome), policy))
+                self.deferred.add(partial(self.perform, record, policy))
                 return None
             case fx.ReleaseLater(claim):
                 self.keeper.keep(claim)
-                self.deferred.add(partial(self.settle, fx.Release(claim), policy))
+                self.deferred.add(partial(self.perform, fx.Release(claim), policy))
                 return None
+            case fx.Backoff(deaths):
+                return backoff_seconds(deaths)
+            case fx.UndoneReply(claim):
+                return undone_reply(claim, policy)
             case _:
                 assert_never(effect)
 
-    def settle(self, effect: fx.StoreEffect, policy: Policy) -> Any:  # noqa: ANN401 - each effect has its own type of answer
-        """Perform a store effect on the calling thread, for work that no run waits for.
+    def perform(
+        self, effect: fx.StoreEffect, policy: Policy, *, name: str | None = None, stop: Callable[[], None] | None = None
+    ) -> Any:  # noqa: ANN401 - each effect has its own type of answer
+        """Perform a store effect on the calling thread.
+
+        Args:
+            effect: what to ask.
+            policy: how the operation is guarded.
+            name: of the operation that waits for it; failures are told under it. None for work in the background,
+                which tells by itself.
+            stop: tells the attempt to stop when a claim that this wins is lost.
 
         Raises:
             StoreError: nothing is known.
         """
-        sent_at = self.clock.monotonic()
-        reply = self.sync.run(self.program(effect, policy))
-        self.observe(effect, reply, sent_at=sent_at, policy=policy, stop=_nobody_to_stop)
+        sent_at = self._begin(effect)
+        try:
+            reply = self.sync.run(self.program(effect, policy))
+        except StoreError as error:
+            self._failed(effect, name, error)
+            raise
+        self.observe(effect, reply, sent_at=sent_at, policy=policy, stop=stop or _nobody_to_stop)
         return reply
 
-    def retry_after_seconds(self, met: Checkpoint) -> int:
-        """Estimate when an operation in flight has its outcome.
+    async def aperform(
+        self, effect: fx.StoreEffect, policy: Policy, *, name: str | None = None, stop: Callable[[], None] | None = None
+    ) -> Any:  # noqa: ANN401 - each effect has its own type of answer
+        """Perform a store effect like :meth:`perform`, without blocking the loop."""
+        sent_at = self._begin(effect)
+        try:
+            reply = await self.aio.arun(self.program(effect, policy))
+        except StoreError as error:
+            self._failed(effect, name, error)
+            raise
+        self.observe(effect, reply, sent_at=sent_at, policy=policy, stop=stop or _nobody_to_stop)
+        return reply
 
-        By its usual duration, at most its remaining lease, at least 1 s.
+    def _begin(self, effect: fx.StoreEffect) -> float:
+        self._sent(effect)
+        return self.clock.monotonic()
+
+    def _failed(self, effect: fx.StoreEffect, name: str | None, error: StoreError) -> None:
+        self._sent(effect, failed=True)
+        if name is not None:
+            self.failed(name, type(effect).__name__.lower(), error)
+
+    def retry_after_seconds(self, met: Checkpoint) -> int:
+        """Estimate when an open operation has its outcome, at least 1 s.
+
+        By its usual duration, at most its remaining lease; one that waits for its next attempt by when that is due.
         """
+        if met.lease_until <= met.now < met.due_at:
+            return max(1, math.ceil(met.due_at - met.now))
         lease = max(met.lease_remaining_seconds, 0.0)
         usual = self._durations.get(met.name)
         if usual is None:

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from retrysafe.runtime.engine import Engine
-from retrysafe.runtime.recovery import Scanner
+from retrysafe.runtime.outbox import Relay
+from retrysafe.runtime.recovery import PARALLEL, Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from retrysafe.protocol.fingerprint import Secret
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.events import Event
-    from retrysafe.runtime.recovery import Rerun
+    from retrysafe.runtime.outbox import Publish
+    from retrysafe.runtime.recovery import Rerun, Runnable
+    from retrysafe.runtime.transactions import Bindings
     from retrysafe.stores.base import AsyncStore, Store
 
 
@@ -23,7 +26,9 @@ class Engines:
     """The engine of whichever process asks, and its scan for abandoned operations.
 
     Attributes:
-        reruns: how surfaces run abandoned ``again`` operations again (R13); may grow at any time.
+        reruns: how surfaces run abandoned operations again (R13); may grow at any time.
+        functions: operations that are functions, by name; may grow at any time.
+        publish: sends what operations tell others, or None.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Engines:
         namespace: str,
         scan_seconds: float | None,
         max_waiters: int,
+        transactions: Bindings | None = None,
     ) -> None:
         """Know how to make an engine; nothing connects and no thread starts yet.
 
@@ -49,8 +55,11 @@ class Engines:
             namespace: whose abandoned operations may be run again here.
             scan_seconds: time between two looks for abandoned operations, or None not to look (R2).
             max_waiters: how many requests may wait for operations in flight at once (S9).
+            transactions: of the application's database.
         """
         self.reruns: list[Rerun] = []
+        self.functions: dict[str, Runnable] = {}
+        self.publish: Publish | None = None
         self._users = 0
         self._store = store
         self._pepper = pepper
@@ -60,6 +69,7 @@ class Engines:
         self._namespace = namespace
         self._scan_seconds = scan_seconds
         self._max_waiters = max_waiters
+        self._transactions = transactions
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._scanner: Scanner | None = None
@@ -72,7 +82,13 @@ class Engines:
         with self._lock:
             if self._engine is None or self._engine.pid != os.getpid():
                 store = self._store
-                self._engine = Engine(store, cast("AsyncStore", store), emit=self._emit, max_waiters=self._max_waiters)
+                self._engine = Engine(
+                    store,
+                    cast("AsyncStore", store),
+                    emit=self._emit,
+                    max_waiters=self._max_waiters,
+                    transactions=self._transactions,
+                )
                 self._scanner = None
             return self._engine
 
@@ -116,16 +132,40 @@ class Engines:
             scanner.close()
         engine.close()
 
+    def recover(self, *, parallel: int, scan_seconds: float) -> Scanner:
+        """Make the scan of a worker, in place of the one that a serving process has; the worker starts it (R2).
+
+        Args:
+            parallel: how many operations are run at once.
+            scan_seconds: time between two looks.
+
+        Raises:
+            StoreError: the store cannot be used now.
+        """
+        engine = self.local()
+        with self._lock:
+            if self._scanner is not None:
+                self._scanner.close()
+            self._scanner = scanner = self._scan(engine, parallel, scan_seconds)
+        self.opened()
+        return scanner
+
     def _start_scan(self, engine: Engine) -> None:
         with self._lock:
             # A close may have come between opening and here: then the engine is nobody's any more.
             if self._engine is engine and self._scanner is None and self._scan_seconds is not None:
-                scanner = Scanner(
-                    engine,
-                    self._policy_of,
-                    self.reruns,
-                    namespace=self._namespace,
-                    interval_seconds=self._scan_seconds,
-                )
-                scanner.start()
-                self._scanner = scanner
+                self._scanner = self._scan(engine, PARALLEL, self._scan_seconds)
+                self._scanner.start()
+
+    def _scan(self, engine: Engine, parallel: int, scan_seconds: float) -> Scanner:
+        scanner = Scanner(
+            engine,
+            self._policy_of,
+            self.reruns,
+            namespace=self._namespace,
+            interval_seconds=scan_seconds,
+            functions=self.functions,
+            parallel=parallel,
+        )
+        scanner.relay = None if self.publish is None else Relay(engine, self.publish)
+        return scanner

@@ -45,6 +45,30 @@ class Released(OperationEvent, frozen=True):
     """The key is free again for the same request."""
 
 
+class Postponed(OperationEvent, frozen=True):
+    """An attempt failed, and another one goes on later (R8)."""
+
+    level: ClassVar[int] = logging.WARNING
+    seconds: float
+    reason: str
+
+
+class Undoing(OperationEvent, frozen=True):
+    """The operation is undone from now on (R7)."""
+
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+class Undone(OperationEvent, frozen=True):
+    """Every effect was taken back, and the outcome says so."""
+
+    level: ClassVar[int] = logging.WARNING
+    status: int
+    seconds: float
+    """From the claim to the record."""
+
+
 class Streaming(OperationEvent, frozen=True):
     """A response begins to leave whose body is not kept (S5)."""
 

@@ -18,6 +18,7 @@ from retrysafe.protocol.fingerprint import Secret
 from retrysafe.protocol.policy import Policy
 from retrysafe.runtime.engines import Engines
 from retrysafe.runtime.events import Event, EventSink, LoggingSink
+from retrysafe.runtime.functions import GuardedFunction, check_function
 from retrysafe.runtime.routes import Guarded, Routes
 from retrysafe.runtime.runs import AuthorizeReplay, Hooks, RebuildResponse
 from retrysafe.stores.urls import open_store
@@ -25,7 +26,9 @@ from retrysafe.stores.urls import open_store
 if TYPE_CHECKING:
     from retrysafe.http.request import HttpRequest
     from retrysafe.runtime.engine import Engine
-    from retrysafe.runtime.recovery import Rerun
+    from retrysafe.runtime.outbox import Publish
+    from retrysafe.runtime.recovery import Rerun, Scanner
+    from retrysafe.runtime.transactions import Bindings
     from retrysafe.stores.base import Store
 
 
@@ -79,6 +82,7 @@ class RetrySafe:
         authorize_replay: AuthorizeReplay | None = None,
         rebuild: RebuildResponse | None = None,
         restore_principal: RestorePrincipal | None = None,
+        transactions: Bindings | None = None,
         pepper: bytes | None = None,
         fingerprint_secrets: Sequence[bytes] = (),
         sinks: Sequence[EventSink] | None = None,
@@ -98,8 +102,9 @@ class RetrySafe:
             methods: HTTP methods that are guarded when a request has a key (K7).
             authorize_replay: may refuse to show a recorded outcome to a caller (K6).
             rebuild: makes a response again that was too large to keep (S5).
-            restore_principal: lets the recovery scan re-run abandoned ``again`` operations (R13); without it only the
-                retrying client does.
+            restore_principal: lets the recovery scan re-run abandoned operations of HTTP surfaces (R13); without it
+                only the retrying client does.
+            transactions: the application's own database, for mode ``transaction`` and for local steps (R11).
             pepper: refuse to start on a store made with another one (K4); by default the store's own is used.
             fingerprint_secrets: secrets of fingerprints, current one first; by default the store keeps one (F2).
             sinks: take every event; by default the standard library's logger ``retrysafe``.
@@ -110,9 +115,7 @@ class RetrySafe:
         Raises:
             ConfigurationError: every problem is listed with its fix.
         """
-        self.keys = keys or KeyRules()
-        self.profile = profile
-        self.namespace = namespace
+        self.keys, self.profile, self.namespace = keys or KeyRules(), profile, namespace
         self.principal = cast("Principal | Shared", principal)
         self.restore_principal = restore_principal
         self.hooks = Hooks(authorize_replay=authorize_replay, rebuild=rebuild)
@@ -129,6 +132,7 @@ class RetrySafe:
             namespace=namespace,
             scan_seconds=self.scan_seconds,
             max_waiters=max_waiters,
+            transactions=transactions,
         )
 
     # Declaring operations.
@@ -146,6 +150,35 @@ class RetrySafe:
             ConfigurationError: every problem is listed with its fix.
         """
         self._routes.protect(routes, name, changes)
+
+    def operation(
+        self,
+        name: str,
+        *routes: str,
+        **changes: Any,  # noqa: ANN401 - the fields of Policy
+    ) -> Callable[[Callable[..., Any]], GuardedFunction]:
+        """Declare a function as an operation of its own, of ``op`` and a typed command.
+
+        Args:
+            name: the operation's name; it is stored, so keep it.
+            routes: HTTP routes whose handler calls it, guarded alike; see :meth:`protect`.
+            changes: fields of :class:`~retrysafe.Policy` that differ from the guard's policy, or ``policy=`` itself.
+
+        Returns:
+            A decorator that makes a :class:`~retrysafe.runtime.functions.GuardedFunction` of the function.
+
+        Raises:
+            ConfigurationError: every problem is listed with its fix.
+        """
+        self._routes.declare(name, routes, changes)
+
+        def decorate(function: Callable[..., Any]) -> GuardedFunction:
+            check_function(function)
+            guarded = GuardedFunction(self, name, function)
+            self._engines.functions[name] = guarded
+            return guarded
+
+        return decorate
 
     def exempt(self, *routes: str) -> None:
         """Leave some routes alone, whatever headers their requests have; same syntax as :meth:`protect`."""
@@ -189,6 +222,20 @@ class RetrySafe:
                 logging.getLogger("retrysafe").exception(
                     "a sink raised over an event of the kind %s", type(event).__name__
                 )
+
+    def relay(self, publish: Publish) -> Publish:
+        """Declare who sends what operations tell others with ``op.send`` (R12); a decorator.
+
+        Args:
+            publish: a plain or ``async`` function of one :class:`~retrysafe.stores.base.Outgoing`. It returns when the
+                message has certainly arrived, and raises to have it sent again. Repeats are possible: pass ``id`` on.
+        """
+        self._engines.publish = publish
+        return publish
+
+    def recover(self, *, parallel: int, scan: timedelta = timedelta(seconds=1)) -> Scanner:
+        """Return the scan of a worker, not yet started; see :meth:`~retrysafe.runtime.engines.Engines.recover`."""
+        return self._engines.recover(parallel=parallel, scan_seconds=scan.total_seconds())
 
     def add_rerun(self, rerun: Rerun) -> int:
         """Register how a surface runs an abandoned ``again`` operation again (R13).

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from retrysafe.errors import RetrySafeError
+from retrysafe.errors import OperationUndone, RetrySafeError
 from retrysafe.http.problem import failure_response, problem_response
+from retrysafe.http.profiles import IETF, Profile
 from retrysafe.http.replay import outcome_of, replay_response, stamped
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.model import Final
+from retrysafe.protocol.model import Final, NoEffect
 
 if TYPE_CHECKING:
-    from retrysafe.http.profiles import Profile
-    from retrysafe.protocol.model import Response
+    from retrysafe.protocol.model import Claim, Response
+    from retrysafe.protocol.policy import Policy
 
 
 def returned(response: Response, limit: int) -> fx.Returned:
@@ -38,8 +39,15 @@ def raised(error: Exception, limit: int, profile: Profile) -> fx.Raised:
         limit: largest body in bytes that is kept (S5).
         profile: how the problem looks that a client gets for it.
     """
-    response = error.response if isinstance(error, Final) else failure_response(profile)
+    declared = error.response if isinstance(error, Final | NoEffect) else None
+    response = failure_response(profile) if declared is None else declared
     return fx.Raised(error, returned(response, limit))
+
+
+def undone_reply(claim: Claim, policy: Policy, profile: Profile = IETF) -> fx.Returned:
+    """Make the outcome of an undone operation that did not answer by itself: the policy's, or 409 (§E)."""
+    response = policy.undone or problem_response(OperationUndone(claim.operation_id), profile)
+    return returned(response, policy.response_limit)
 
 
 def is_own(answer: object, reply: fx.Reply) -> bool:

@@ -60,15 +60,18 @@ class Routes:
 
     def protect(self, routes: Sequence[str], name: str | None, changes: Mapping[str, Any]) -> None:
         """Declare how the operation behind some routes is guarded; see :meth:`~retrysafe.RetrySafe.protect`."""
-        problems = [problem for route in routes for problem in _route_problems(route)]
         if not routes:
-            problems.append("protect() needs at least one route such as 'POST /charges'")
+            raise ConfigurationError(["protect() needs at least one route such as 'POST /charges'"])
+        self.declare(name or routes[0], routes, changes)
+
+    def declare(self, label: str, routes: Sequence[str], changes: Mapping[str, Any]) -> None:
+        """Declare how the operation of a name is guarded, and which requests belong to it; there may be none."""
+        problems = [problem for route in routes for problem in _route_problems(route)]
         problems.extend(_unknown_fields(changes))
         if problems:
             raise ConfigurationError(problems)
         changes = dict(changes)
         policy = replace(changes.pop("policy", self._default), **changes)
-        label = name or routes[0]
         self.policies[label] = policy
         self._routes.extend(_route(route, label, policy) for route in routes)
 

@@ -9,22 +9,29 @@ A surface moves a run in at most three steps, and each ends at something the sur
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, assert_never
 
-from retrysafe.errors import StoreError
+from retrysafe.http.profiles import IETF
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol import model
+from retrysafe.protocol.model import Mode
 from retrysafe.runtime import events
+from retrysafe.runtime.calls import atake_back, take_back
 from retrysafe.runtime.drive import adrive, drive
+from retrysafe.runtime.operations import AsyncOperation, Attempt, SyncOperation
+from retrysafe.runtime.replies import raised
 
 if TYPE_CHECKING:
     from retrysafe.http.request import HttpRequest
     from retrysafe.protocol.model import Checkpoint, Response
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
+    from retrysafe.runtime.transactions import AsyncTransaction, Transaction
 
 A = TypeVar("A")
 
@@ -87,10 +94,6 @@ class _Run(Generic[A]):
             case _:
                 assert_never(effect)
 
-    def _failed(self, effect: fx.StoreEffect, error: StoreError) -> None:
-        self._engine.sent(effect, failed=True)
-        self._engine.failed(self._name, type(effect).__name__.lower(), error)
-
     def _note(self, reply: fx.Reply | fx.Ended | None) -> None:
         """Tell about an exception that the operation's author did not declare."""
         match reply:
@@ -107,6 +110,13 @@ class _Run(Generic[A]):
         if self._claim is not None:
             self._engine.keeper.abandon(self._claim)
 
+    def _committed(self, effect: fx.Commit, receipt: fx.Receipt | fx.Conflicted) -> fx.Receipt | fx.Conflicted:
+        """Let the engine observe a record that the operation's own transaction has made."""
+        if not isinstance(receipt, fx.Conflicted):
+            record = fx.Record(effect.claim, effect.outcome)
+            self._engine.observe(record, receipt, sent_at=0.0, policy=self._policy, stop=self._stop)
+        return receipt
+
     _claim: model.Claim | None = None
 
     def _remember(self, step: fx.Execute | fx.Forward | A) -> fx.Execute | fx.Forward | A:
@@ -120,8 +130,14 @@ class _Run(Generic[A]):
         return step
 
 
+_LEFT: set[asyncio.Future[bool]] = set()
+"""Transactions that are being rolled back for attempts that were cut off; a loop alone would forget them."""
+
+
 class Run(_Run[A]):
     """A run for threads."""
+
+    _transaction: Transaction | None = None
 
     def advance(self, reply: fx.Reply | fx.Ended | None = None) -> fx.Execute | fx.Forward | A:
         """Go on from what the surface did; see the module's picture.
@@ -132,60 +148,118 @@ class Run(_Run[A]):
             StoreError: the store is down and the operation was not run.
         """
         self._note(reply)
-        return self._remember(drive(self._flow, self._perform, reply))
+        step = self._remember(drive(self._flow, self._perform, reply))
+        if not _begins_transaction(step):
+            return step
+        try:
+            self._transaction = self._engine.transactions.begin(self._policy.transaction_seconds)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            return self.advance(raised(error, 0, IETF))
+        return step
+
+    def operation(self, step: fx.Execute, *, recovering: bool = False) -> SyncOperation | None:
+        """Return what the operation's code has in hand; None when it runs unprotected."""
+        if step.claim is None:
+            return None
+        attempt = Attempt(self._engine, step.claim, self._policy, step.trail, recovering=recovering)
+        return SyncOperation(attempt, self._transaction)
+
+    def abandon(self) -> None:
+        """Leave the attempt's claim to its lease: what ran it was cut off (C7). Its transaction is rolled back."""
+        super().abandon()
+        open_, self._transaction = self._transaction, None
+        if open_ is not None:
+            open_.rollback()
 
     def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            sent_at = engine.clock.monotonic()
-            engine.sent(effect)
-            try:
-                reply = engine.sync.run(engine.program(effect, self._policy))
-            except StoreError as error:
-                self._failed(effect, error)
-                raise
-            engine.observe(effect, reply, sent_at=sent_at, policy=self._policy, stop=self._stop)
-            return reply
+            return engine.perform(effect, self._policy, name=self._name, stop=self._stop)
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
-        if isinstance(effect, fx.Wait):
-            return engine.waiters.wait(engine.sync, effect.checkpoint, effect.seconds)
-        if isinstance(effect, fx.Authorize | fx.Rebuild):
-            return self._hook(effect)
-        return _never_here(effect)
+        match effect:
+            case fx.Wait(checkpoint, seconds):
+                return engine.waiters.wait(engine.sync, checkpoint, seconds)
+            case fx.Pause(seconds):
+                return time.sleep(seconds)
+            case fx.Authorize() | fx.Rebuild():
+                return self._hook(effect)
+            case fx.Undo(claim, memo):
+                return take_back(claim, memo, self._policy.step_timeout_seconds, engine.loop)
+            case fx.Commit():
+                open_, self._transaction = self._transaction, None
+                return self._committed(effect, engine.transactions.commit(open_, effect, self._policy))
+            case fx.Rollback(error=error):
+                open_, self._transaction = self._transaction, None
+                return engine.transactions.roll_back(open_, error)
+            case _:
+                return _never_here(effect)
 
 
 class AsyncRun(_Run[A]):
     """A run for event loops."""
 
+    _transaction: Transaction | AsyncTransaction | None = None
+
     async def advance(self, reply: fx.Reply | fx.Ended | None = None) -> fx.Execute | fx.Forward | A:
         """Go on from what the surface did; see :meth:`Run.advance`."""
         self._note(reply)
-        return self._remember(await adrive(self._flow, self._perform, reply))
+        step = self._remember(await adrive(self._flow, self._perform, reply))
+        if not _begins_transaction(step):
+            return step
+        try:
+            self._transaction = await self._engine.transactions.abegin(self._policy.transaction_seconds)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            return await self.advance(raised(error, 0, IETF))
+        return step
+
+    def abandon(self) -> None:
+        """Leave the attempt's claim to its lease, like :meth:`Run.abandon`; only in the loop's own thread."""
+        super().abandon()
+        open_, self._transaction = self._transaction, None
+        if open_ is not None:
+            left = asyncio.ensure_future(self._engine.transactions.aroll_back(open_, None))
+            _LEFT.add(left)
+            left.add_done_callback(_LEFT.discard)
+
+    def operation(self, step: fx.Execute, *, recovering: bool = False) -> AsyncOperation | None:
+        """Return what the operation's code has in hand; None when it runs unprotected."""
+        if step.claim is None:
+            return None
+        attempt = Attempt(self._engine, step.claim, self._policy, step.trail, recovering=recovering)
+        return AsyncOperation(attempt, self._transaction)
 
     async def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            sent_at = engine.clock.monotonic()
-            engine.sent(effect)
-            try:
-                reply = await engine.aio.arun(engine.program(effect, self._policy))
-            except StoreError as error:
-                self._failed(effect, error)
-                raise
-            engine.observe(effect, reply, sent_at=sent_at, policy=self._policy, stop=self._stop)
-            return reply
+            return await engine.aperform(effect, self._policy, name=self._name, stop=self._stop)
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
-        if isinstance(effect, fx.Wait):
-            return await engine.waiters.await_(engine.aio, effect.checkpoint, effect.seconds)
-        if isinstance(effect, fx.Authorize | fx.Rebuild):
-            answer = self._hook(effect)
-            return await answer if inspect.isawaitable(answer) else answer
-        return _never_here(effect)
+        match effect:
+            case fx.Wait(checkpoint, seconds):
+                return await engine.waiters.await_(engine.aio, checkpoint, seconds)
+            case fx.Pause(seconds):
+                return await asyncio.sleep(seconds)
+            case fx.Authorize() | fx.Rebuild():
+                answer = self._hook(effect)
+                return await answer if inspect.isawaitable(answer) else answer
+            case fx.Undo(claim, memo):
+                return await atake_back(claim, memo, self._policy.step_timeout_seconds)
+            case fx.Commit():
+                open_, self._transaction = self._transaction, None
+                return self._committed(effect, await engine.transactions.acommit(open_, effect, self._policy))
+            case fx.Rollback(error=error):
+                open_, self._transaction = self._transaction, None
+                return await engine.transactions.aroll_back(open_, error)
+            case _:
+                return _never_here(effect)
 
 
-def _never_here(effect: fx.SurfaceEffect) -> Never:
-    """Both type checkers see that only effects of the surface are left; the driver pauses at those."""
-    message = f"{type(effect).__name__} is performed by the surface"
+def _begins_transaction(step: object) -> bool:
+    return isinstance(step, fx.Execute) and step.claim is not None and step.claim.mode is Mode.TRANSACTION
+
+
+def _never_here(effect: fx.SurfaceEffect | fx.StepEffect) -> Never:
+    """Both type checkers see which effects are left: the driver pauses at some, the operation performs the others."""
+    message = f"{type(effect).__name__} is performed by the surface or by the operation"
     raise AssertionError(message)

@@ -11,77 +11,23 @@ may be run again with the same arguments and then tells (D4).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from retrysafe.protocol.effects import Receipt
-from retrysafe.protocol.model import Ask, Checkpoint, Claim
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Limits, Message, Mode
+from retrysafe.protocol.operator import Audit, Intervention, Refusal
 from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import History, Memo
 from retrysafe.protocol.verdicts import Verdict
 from retrysafe.stores.program import Factory, Program
+from retrysafe.stores.traits import Capability, Clock, Durability, Meta, Traits
+
+# What is given on from ``traits.py``.
+__all__ = ["Capability", "Clock", "Durability", "Meta", "Traits"]
 
 T = TypeVar("T")
-
-
-class Clock(StrEnum):
-    """Whose instants a store compares (C2)."""
-
-    SERVER = "server"
-    """The database server's: skew between application hosts changes nothing."""
-    HOST = "host"
-    """This host's, shared by all its processes; backward steps are tolerated."""
-    MARGIN = "margin"
-    """Each application's own; a margin is added before any take-over."""
-
-
-class Durability(StrEnum):
-    """What a store's acknowledged write survives (D3)."""
-
-    PROCESS = "process"
-    """Nothing: it lives in the process."""
-    NODE = "node"
-    """Power loss of its node."""
-    REPLICATED = "async-replicated"
-    """Power loss of its node; a failover may lose the latest writes."""
-    QUORUM = "quorum"
-    """Loss of any one node."""
-
-
-class Capability(StrEnum):
-    """What a store can do beyond its verbs (D3)."""
-
-    SYNC = "sync"
-    ASYNC = "async"
-    LIST_ABANDONED = "list abandoned"
-    NOTIFY = "notify"
-    SAME_TRANSACTION = "same transaction"
-
-
-class Traits(msgspec.Struct, frozen=True):
-    """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
-
-    name: str
-    clock: Clock
-    durability: Durability
-    capabilities: frozenset[Capability]
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """What a store was given at its creation and keeps for ever (K4).
-
-    Attributes:
-        pepper: keys the identity digest; 32 bytes, never rotated.
-        fingerprint_secret: keys fingerprints when the application configures no secret of its own; 32 bytes.
-        schema_version: number of the newest migration.
-    """
-
-    pepper: bytes = field(repr=False)
-    fingerprint_secret: bytes = field(repr=False)
-    schema_version: int
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -107,6 +53,57 @@ class Purged(msgspec.Struct, frozen=True):
     expired: int
     deleted: int
     more: bool
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """On which terms recovery takes an abandoned operation over.
+
+    Attributes:
+        attempt_id: UUIDv7 of the new attempt.
+        limits: how long recovery goes on by itself (R8).
+        lease_seconds: lease of the new claim.
+        backoff_seconds: how long the scan leaves the operation alone should this attempt die as well.
+    """
+
+    attempt_id: str
+    limits: Limits
+    lease_seconds: float
+    backoff_seconds: float
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which abandoned operations whoever asks can do something about.
+
+    Those of mode ``once`` always: parking them needs nothing of their application.
+
+    Attributes:
+        namespace: of the application that asks.
+        modes: of its namespace, only these modes.
+        names: of its namespace, only operations of these names; None is all.
+    """
+
+    namespace: str
+    modes: frozenset[Mode]
+    names: frozenset[str] | None = None
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message in the outbox, on its way (R12).
+
+    Attributes:
+        operation_id: which operation sends it.
+        number: which of its messages, from 1.
+        message: what it says.
+    """
+
+    operation_id: str
+    number: int
+    message: Message
+
+    @property
+    def id(self) -> str:
+        """What a consumer tells repeats by: ``operation:n``."""
+        return f"{self.operation_id}:{self.number}"
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -143,21 +140,79 @@ class Verbs(Protocol):
         """
         ...
 
-    def reclaim(
-        self, seen: Checkpoint, attempt_id: str, *, attempts: int, lease_seconds: float, backoff_seconds: float
-    ) -> Program[Verdict | None]:
-        """Take over or park an abandoned checkpoint, under the fence that the scan saw (R1, R8).
-
-        Args:
-            seen: the checkpoint as the scan saw it.
-            attempt_id: UUIDv7 of the new attempt.
-            attempts: how many attempts may die before the operation is parked.
-            lease_seconds: lease of the new claim.
-            backoff_seconds: how long the scan leaves the operation alone should this attempt die as well.
+    def reclaim(self, seen: Checkpoint, terms: Terms) -> Program[Verdict | None]:
+        """Take over or park one abandoned checkpoint, under the fence that was seen (R1, R8).
 
         Returns:
             ``Claimed``, ``Parked``, or None when it is no longer abandoned under that fence.
         """
+        ...
+
+    def dispatch(self, wanted: Wanted, limit: int) -> Program[Sequence[Checkpoint]]:
+        """List abandoned operations that are due, oldest lease first, each to one asker; note that it has them (R2).
+
+        Any number of processes may ask at once: nobody waits for what another is just noting (``SKIP LOCKED``, where
+        the database has it), and no two get the same. The note grants nothing: who wants to act must win the claim
+        (R1). It holds for as long as the operation has been due, at least 1 s and at most 5 min, and until the next
+        claim; so what was never claimed is listed again, less and less often, and hides nothing behind it.
+        With requests, without outcomes.
+        """
+        ...
+
+    def trail(self, digest: bytes) -> Program[History | None]:
+        """Read a checkpoint and every memo of its operation, as of one moment (R4)."""
+        ...
+
+    def memoize(self, claim: Claim, memo: Memo, messages: Sequence[Message] = ()) -> Program[Receipt]:
+        """Write a memo under the fence (R5, I2, I3).
+
+        An intent may become ``DONE`` or ``REFUSED``; what is one of these never changes: the same memo again is
+        ``Written`` (D4), another one ``Superseded``. Forward intents and the pivot need a running operation. Whoever
+        holds the fence of a parked one may still write what its step gave.
+        ``began_at`` and ``ended_at`` are the store's to write. A local step's messages enter the outbox with it (I11).
+        """
+        ...
+
+    def postpone(self, claim: Claim, seconds: float, reason: str) -> Program[Receipt]:
+        """End our own lease and make the operation due in ``seconds``; its state stays (R8).
+
+        Whoever takes it over then counts this attempt as dead.
+        """
+        ...
+
+    def begin_undo(self, claim: Claim, reason: str, outcome: bytes | None) -> Program[Receipt]:
+        """Undo from now on: no forward step begins any more, attempts are counted anew, the lease goes on (R7, I9).
+
+        Args:
+            claim: the right to.
+            reason: why.
+            outcome: what the operation answered, kept as the outcome that it will have.
+        """
+        ...
+
+    def intervene(self, seen: Checkpoint, intervention: Intervention) -> Program[Checkpoint | Refusal]:
+        """Carry out what a person decided, raise the fence, and write the audit; all or nothing (R10).
+
+        Decided by :func:`~retrysafe.protocol.operator.judge_intervention`. A settled operation's request is erased.
+
+        Returns:
+            The checkpoint as it is now, or why the verb does not fit.
+        """
+        ...
+
+    def audit(self, operation_id: str | None, limit: int) -> Program[Sequence[Audit]]:
+        """List what persons did, newest first, to one operation or to all; for ``query`` (R10)."""
+        ...
+
+    def take_messages(self, limit: int, lease_seconds: float) -> Program[Sequence[Outgoing]]:
+        """Take messages that are due to be sent, oldest first, and nobody else for ``lease_seconds`` (R12).
+
+        Messages of one operation stay in their order.
+        """
+        ...
+
+    def sent_messages(self, sent: Sequence[Outgoing]) -> Program[None]:
+        """Delete messages that have left; safe to repeat (R12)."""
         ...
 
     def renew(self, claims: Sequence[Claim]) -> Program[Sequence[Renewal]]:
@@ -175,9 +230,19 @@ class Verbs(Protocol):
         ...
 
     def record(
-        self, claim: Claim, outcome: bytes, *, retention_seconds: float, tombstone_seconds: float
+        self,
+        claim: Claim,
+        outcome: bytes,
+        *,
+        retention_seconds: float,
+        tombstone_seconds: float,
+        undone: bool = False,
+        messages: Sequence[Message] = (),
     ) -> Program[Receipt]:
         """Record the encoded outcome and erase the stored request; final (S1, R13).
+
+        ``undone`` leads to ``UNDONE``, from ``UNDOING`` only. The messages enter the outbox in the same transaction,
+        numbered on from those of the operation's local steps (R12, I11).
 
         Accepted from the attempt whose fence the checkpoint has, even when it was parked meanwhile. Again with the
         same fence after it is done: ``Written``, and the first outcome stays (D4).
@@ -206,6 +271,8 @@ class Verbs(Protocol):
 
     def purge(self, limit: int) -> Program[Purged]:
         """Drop outcomes and tombstones whose retention is over, one batch; never open or parked operations (S10).
+
+        The memos of an operation go with its outcome, or with its tombstone.
 
         Args:
             limit: how many checkpoints one batch may touch.

@@ -7,8 +7,9 @@ it read.
 from __future__ import annotations
 
 from retrysafe.protocol.effects import Receipt, Superseded, Written
-from retrysafe.protocol.model import Checkpoint, Claim
+from retrysafe.protocol.model import Checkpoint, Claim, Limits
 from retrysafe.protocol.states import LEASED, State
+from retrysafe.protocol.steps import Memo, StepKind, StepStatus
 from retrysafe.protocol.verdicts import Claimed, Park, Parked, Take, judge_abandoned
 
 
@@ -40,7 +41,7 @@ def holds(met: Checkpoint, claim: Claim) -> bool:
 
 
 def judge_reclaim(
-    met: Checkpoint | None, seen: Checkpoint, attempt_id: str, *, attempts: int, lease_seconds: float
+    met: Checkpoint | None, seen: Checkpoint, attempt_id: str, *, limits: Limits, lease_seconds: float
 ) -> Claimed | Parked | Take | Park | None:
     """Decide what a scan may do with a checkpoint that it saw abandoned (R1, R8).
 
@@ -49,7 +50,7 @@ def judge_reclaim(
         seen: the checkpoint as the scan saw it.
         attempt_id: UUIDv7 of the new attempt. Whoever parks leaves it in the checkpoint, too, so that a repetition is
             known (D4).
-        attempts: how many attempts may die before the operation is parked.
+        limits: how long recovery goes on by itself.
         lease_seconds: lease of the new claim.
 
     Returns:
@@ -61,11 +62,11 @@ def judge_reclaim(
     if met.attempt_id == attempt_id:
         if met.state is State.PARKED and met.fence == seen.fence:
             return Parked(met)
-        if met.state is State.RUNNING and met.fence == seen.fence + 1 and met.lease_until > met.now:
+        if met.state in LEASED and met.fence == seen.fence + 1 and met.lease_until > met.now:
             return Claimed(met.claim(lease_seconds))
     if met.fence != seen.fence or met.state not in LEASED or met.lease_until > met.now:
         return None
-    return judge_abandoned(met, attempts)
+    return judge_abandoned(met, limits)
 
 
 def due_at(lease_until: float, deaths: int, backoff_seconds: float) -> float:
@@ -74,3 +75,41 @@ def due_at(lease_until: float, deaths: int, backoff_seconds: float) -> float:
     As soon as its lease is over; only an operation that lost an attempt before is left alone for the back-off (R8).
     """
     return lease_until + backoff_seconds if deaths else lease_until
+
+
+def memoizable(memo: Memo) -> frozenset[State]:
+    """Tell in which states of its operation a memo may be written (I9).
+
+    Nothing forward begins but in a running operation. What a step gave is the truth even when the operation was parked
+    meanwhile, and whoever holds its fence may still say so.
+    """
+    if memo.kind is StepKind.UNDO:
+        return frozenset({State.RUNNING, State.UNDOING, State.PARKED})
+    if memo.status is StepStatus.INTENT or memo.kind is StepKind.PIVOT:
+        return frozenset({State.RUNNING})
+    return frozenset({State.RUNNING, State.STREAMING, State.PARKED})
+
+
+def replaces(there: Memo | None, memo: Memo) -> bool:
+    """Tell whether a memo may take the place of what is there: only an intent ever changes (I2)."""
+    if there is None:
+        return True
+    if there.status is not StepStatus.INTENT:
+        return False
+    return memo.status is not StepStatus.INTENT or memo.fence > there.fence
+
+
+def memo_receipt(met: Checkpoint | None, claim: Claim, there: Memo | None, memo: Memo) -> Receipt:
+    """Tell a memo that changed nothing whether it had been written before, or is refused (D4, C4)."""
+    if met is None or there is None or not holds(met, claim):
+        return Superseded()
+    same = (there.status, there.fence, there.value) == (memo.status, memo.fence, memo.value)
+    return Written() if same else Superseded()
+
+
+def hint_again_at(now: float, due: float) -> float:
+    """Tell until when an operation is left to whoever was just told about it (R2).
+
+    As long as it has been due already, at least 1 s and at most 5 min: each time it is told, twice as long.
+    """
+    return now + min(max(now - due, 1.0), 300.0)

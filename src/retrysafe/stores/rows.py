@@ -9,6 +9,7 @@ from typing import Any
 from retrysafe.errors import RecordUnreadable
 from retrysafe.protocol.model import Checkpoint, Mode
 from retrysafe.protocol.states import LEASED, State, sources
+from retrysafe.protocol.steps import Memo, StepKind, StepStatus
 
 COLUMNS = tuple(column for column in Checkpoint.__struct_fields__ if column != "now")
 """Every stored field of a checkpoint, in the order in which queries select them and :func:`checkpoint` reads them."""
@@ -16,10 +17,14 @@ COLUMNS = tuple(column for column in Checkpoint.__struct_fields__ if column != "
 LISTED = tuple("NULL" if column in {"outcome", "request"} else column for column in COLUMNS)
 """The same for listings, which show neither outcomes nor requests."""
 
+MEMO_COLUMNS = tuple("idx" if column == "index" else column for column in Memo.__struct_fields__)
+"""Every field of a memo, in the order in which queries select them and :func:`memo_of` reads them."""
+
 PURGEABLE = tuple(state for state in State if state not in LEASED and state is not State.PARKED)
 """States of a checkpoint that may be deleted when its tombstone is over (S10)."""
 
-_MODE, _STATE = COLUMNS.index("mode"), COLUMNS.index("state")
+_MODE, _STATE, _UNDOING = COLUMNS.index("mode"), COLUMNS.index("state"), COLUMNS.index("undoing")
+_KIND, _STATUS = MEMO_COLUMNS.index("kind"), MEMO_COLUMNS.index("status")
 _MODES = {mode.value: mode for mode in Mode}
 _STATES = {state.value: state for state in State}
 
@@ -34,9 +39,25 @@ def checkpoint(row: Sequence[Any], now: float) -> Checkpoint:
     try:
         values[_MODE] = _MODES[row[_MODE]]
         values[_STATE] = _STATES[row[_STATE]]
+        values[_UNDOING] = bool(row[_UNDOING])
     except KeyError as unknown:
         raise RecordUnreadable(f"operation {row[1]} has the unknown mode or state {unknown}") from None
     return Checkpoint(*values)
+
+
+def memo_of(row: Sequence[Any]) -> Memo:
+    """Decode a row of :data:`MEMO_COLUMNS`.
+
+    Raises:
+        RecordUnreadable: a newer version wrote it (S11).
+    """
+    values: list[Any] = list(row)
+    try:
+        values[_KIND] = StepKind(row[_KIND])
+        values[_STATUS] = StepStatus(row[_STATUS])
+    except ValueError as unknown:
+        raise RecordUnreadable(f"step {row[0]!r} has an unknown kind or status: {unknown}") from None
+    return Memo(*values)
 
 
 def readable(rows: Iterable[Sequence[Any]], now: float) -> list[Checkpoint]:

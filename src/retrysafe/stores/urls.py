@@ -18,7 +18,12 @@ from retrysafe.stores.base import AsyncStore, Store
 
 _GROUP = "retrysafe.stores"
 # Found without the list of installed packages, which takes longer to read than everything else here to import.
-_OURS = {"memory": "retrysafe.stores.memory", "sqlite": "retrysafe.stores.sqlite"}
+_OURS = {
+    "memory": "retrysafe.stores.memory",
+    "sqlite": "retrysafe.stores.sqlite",
+    "postgresql": "retrysafe.stores.postgres",
+    "postgres": "retrysafe.stores.postgres",
+}
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")

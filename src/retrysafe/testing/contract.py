@@ -27,14 +27,29 @@ from retrysafe.testing.runner import Face, Runner
 pytest.register_assert_rewrite("retrysafe.testing.promises")
 
 from retrysafe.testing.promises.claims import ClaimPromises  # noqa: E402
+from retrysafe.testing.promises.operator import OperatorPromises  # noqa: E402
+from retrysafe.testing.promises.outbox import OutboxPromises  # noqa: E402
 from retrysafe.testing.promises.recovery import RecoveryPromises  # noqa: E402
+from retrysafe.testing.promises.steps import StepPromises  # noqa: E402
+from retrysafe.testing.promises.taking import TakingPromises  # noqa: E402
+from retrysafe.testing.promises.undoing import UndoPromises  # noqa: E402
 from retrysafe.testing.promises.upkeep import UpkeepPromises  # noqa: E402
 from retrysafe.testing.promises.writes import WritePromises  # noqa: E402
 
 _NEEDED: dict[Face, Capability] = {"sync": Capability.SYNC, "async": Capability.ASYNC}
 
 
-class StoreContract(ClaimPromises, WritePromises, RecoveryPromises, UpkeepPromises):
+class StoreContract(
+    ClaimPromises,
+    WritePromises,
+    StepPromises,
+    UndoPromises,
+    OutboxPromises,
+    RecoveryPromises,
+    TakingPromises,
+    OperatorPromises,
+    UpkeepPromises,
+):
     """Every promise of a store. A subclass brings the fixture ``store``: empty, and on the fixture ``clock``."""
 
     @pytest.fixture

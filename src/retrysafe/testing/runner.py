@@ -10,16 +10,21 @@ from threading import Barrier
 from typing import Literal, TypeVar
 
 from retrysafe.protocol.effects import Receipt
-from retrysafe.protocol.model import Ask, Checkpoint, Claim
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message, Mode
+from retrysafe.protocol.operator import Audit, Intervention, Refusal
+from retrysafe.protocol.steps import History, Memo
 from retrysafe.protocol.verdicts import Claimed, Verdict
-from retrysafe.stores.base import Meta, Purged, Query, Renewal
+from retrysafe.stores.base import Meta, Outgoing, Purged, Query, Renewal, Terms, Wanted
 from retrysafe.stores.program import Factory
 from retrysafe.stores.urls import AnyStore
-from retrysafe.testing.asks import DAY_SECONDS, new_attempt_id
+from retrysafe.testing.asks import DAY_SECONDS, a_memo, some_terms
 
 T = TypeVar("T")
 
 Face = Literal["sync", "async"]
+
+EVERYTHING_WANTED = Wanted("tests", frozenset(Mode))
+"""What an application asks for that can run every operation of the namespace of tests."""
 
 
 class Runner:
@@ -86,30 +91,47 @@ class Runner:
         Raises:
             AssertionError: something stood in the way.
         """
-        verdict = self.claim(ask)
-        if not isinstance(verdict, Claimed):
-            raise AssertionError(f"expected the claim, got {verdict}")  # noqa: TRY004 - this is a test's expectation
-        return verdict.claim
+        return _claim_of(self.claim(ask))
 
-    def reclaim(
-        self,
-        seen: Checkpoint,
-        *,
-        attempt_id: str | None = None,
-        attempts: int = 3,
-        lease_seconds: float = 15.0,
-        backoff_seconds: float = 0.0,
-    ) -> Verdict | None:
+    def reclaim(self, seen: Checkpoint, terms: Terms | None = None) -> Verdict | None:
         """Take over what was seen abandoned."""
-        program = partial(
-            self._verbs.reclaim,
-            seen,
-            attempt_id or new_attempt_id(),
-            attempts=attempts,
-            lease_seconds=lease_seconds,
-            backoff_seconds=backoff_seconds,
-        )
-        return self.run(program)
+        return self.run(partial(self._verbs.reclaim, seen, terms or some_terms()))
+
+    def reclaimed(self, seen: Checkpoint, terms: Terms | None = None) -> Claim:
+        """Take over what was seen abandoned, and expect to get the claim.
+
+        Raises:
+            AssertionError: it was not abandoned any more, or was parked.
+        """
+        return _claim_of(self.reclaim(seen, terms))
+
+    def dispatch(self, wanted: Wanted = EVERYTHING_WANTED, limit: int = 100) -> Sequence[Checkpoint]:
+        """List what is abandoned, due, and noted by nobody."""
+        return self.run(partial(self._verbs.dispatch, wanted, limit))
+
+    def trail(self, holder: Ask | Claim) -> History:
+        """Read a checkpoint and its memos, and expect that there is one.
+
+        Raises:
+            AssertionError: there is none.
+        """
+        history = self.query(partial(self._verbs.trail, _digest(holder)))
+        if history is None:
+            raise AssertionError("expected a checkpoint")
+        return history
+
+    def memoize(self, claim: Claim, memo: Memo | None = None, messages: Sequence[Message] = ()) -> Receipt:
+        """Write a memo, by default an intent."""
+        memo = memo or a_memo(fence=claim.fence)
+        return self.run(partial(self._verbs.memoize, claim, memo, messages))
+
+    def postpone(self, claim: Claim, seconds: float = 5.0, reason: str = "it failed") -> Receipt:
+        """Postpone."""
+        return self.run(partial(self._verbs.postpone, claim, seconds, reason))
+
+    def begin_undo(self, claim: Claim, reason: str = "it was refused", outcome: bytes | None = None) -> Receipt:
+        """Begin to undo."""
+        return self.run(partial(self._verbs.begin_undo, claim, reason, outcome))
 
     def renew(self, *claims: Claim) -> Sequence[Renewal]:
         """Renew claims."""
@@ -126,6 +148,8 @@ class Runner:
         *,
         retention_seconds: float = DAY_SECONDS,
         tombstone_seconds: float = 30 * DAY_SECONDS,
+        undone: bool = False,
+        messages: Sequence[Message] = (),
     ) -> Receipt:
         """Record an outcome."""
         program = partial(
@@ -134,6 +158,8 @@ class Runner:
             outcome,
             retention_seconds=retention_seconds,
             tombstone_seconds=tombstone_seconds,
+            undone=undone,
+            messages=messages,
         )
         return self.run(program)
 
@@ -162,12 +188,38 @@ class Runner:
 
     def look_up(self, holder: Ask | Claim) -> Checkpoint | None:
         """Read a checkpoint."""
-        digest = holder.identity.digest if isinstance(holder, Ask) else holder.digest
-        return self.query(partial(self._verbs.read, digest))
+        return self.query(partial(self._verbs.read, _digest(holder)))
 
     def abandoned(self, limit: int = 100) -> Sequence[Checkpoint]:
         """List what is abandoned and due."""
         return self.query(partial(self._verbs.abandoned, limit))
+
+    def intervene(self, seen: Checkpoint, intervention: Intervention) -> Checkpoint | Refusal:
+        """Carry out what a person decided."""
+        return self.run(partial(self._verbs.intervene, seen, intervention))
+
+    def intervened(self, seen: Checkpoint, intervention: Intervention) -> Checkpoint:
+        """Carry out what a person decided, and expect that it fits.
+
+        Raises:
+            AssertionError: it was refused.
+        """
+        answer = self.intervene(seen, intervention)
+        if isinstance(answer, Refusal):
+            raise AssertionError(f"expected that it fits, got {answer}")  # noqa: TRY004 - a test's expectation
+        return answer
+
+    def audit(self, operation_id: str | None = None, limit: int = 100) -> Sequence[Audit]:
+        """List what persons did."""
+        return self.query(partial(self._verbs.audit, operation_id, limit))
+
+    def take_messages(self, limit: int = 100, lease_seconds: float = 30.0) -> Sequence[Outgoing]:
+        """Take messages that are due to be sent."""
+        return self.run(partial(self._verbs.take_messages, limit, lease_seconds))
+
+    def sent_messages(self, *sent: Outgoing) -> None:
+        """Delete messages that have left."""
+        self.run(partial(self._verbs.sent_messages, sent))
 
     def purge(self, limit: int = 500) -> Purged:
         """Purge one batch."""
@@ -186,3 +238,13 @@ class Runner:
     def listing(self, query: Query | None = None) -> Sequence[Checkpoint]:
         """List checkpoints for a person."""
         return self.query(partial(self._verbs.listing, query or Query()))
+
+
+def _digest(holder: Ask | Claim) -> bytes:
+    return holder.identity.digest if isinstance(holder, Ask) else holder.digest
+
+
+def _claim_of(verdict: Verdict | None) -> Claim:
+    if not isinstance(verdict, Claimed):
+        raise AssertionError(f"expected the claim, got {verdict}")  # noqa: TRY004 - this is a test's expectation
+    return verdict.claim

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.adapters.asgi.body import declared_length
 from retrysafe.errors import RetrySafeError
 from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.model import Final, NoEffect, Response
-from retrysafe.runtime.context import enter, leave, settle, step_in, step_out
+from retrysafe.protocol.model import Final, Mode, NoEffect, Response
+from retrysafe.protocol.steps import Halted
+from retrysafe.runtime.context import conclude, enter, leave, step_in, step_out
 from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from retrysafe.adapters.asgi.types import App, Message, Scope, Send
     from retrysafe.http.profiles import Profile
-    from retrysafe.protocol.model import Claim, Operation
+    from retrysafe.protocol.model import Claim
     from retrysafe.runtime.context import Presence
     from retrysafe.runtime.runs import AsyncRun
 
@@ -50,6 +51,7 @@ class Exchange:
         presence: dead once nothing runs inside the operation any more.
         answered: something has left for the client.
         claim: the claim under which the operation runs.
+        run: drives it.
     """
 
     def __init__(self, scope: Scope, body: bytes, send: Send, *, response_limit: int, profile: Profile) -> None:
@@ -77,26 +79,59 @@ class Exchange:
         self._done = False
         self._sending: asyncio.Task[object] | None = None
         self._refused: Exception | None = None
+        self._next: fx.Execute | None = None
         self.client_gone = False
         self.answered = False
         self.claim: Claim | None = None
+        self.run: AsyncRun[Any] | None = None
         self.presence: ref[Presence] | None = None
 
-    async def execute(self, app: App, run: AsyncRun[fx.Answer], operation: Operation | None, digest: bytes) -> None:
-        """Run the application as the operation, and answer the client as the protocol decides."""
-        self._run = run
-        token, self.presence = enter(operation, digest)
+    async def execute(
+        self, app: App, run: AsyncRun[fx.Answer], step: fx.Execute, digest: bytes, *, recovering: bool = False
+    ) -> None:
+        """Run the application as the operation, and answer the client as the protocol decides.
+
+        It runs again inside the same claim when its transaction met another one (R11).
+        """
+        self.run = self._run = run
+        whole, self._next = self._body, step
+        while self._next is not None:
+            step, self._next = self._next, None
+            self._start_over(whole)
+            await self._execute(app, step, digest, recovering=recovering)
+
+    async def _execute(self, app: App, step: fx.Execute, digest: bytes, *, recovering: bool) -> None:
+        token, self.presence = enter(self._run.operation(step, recovering=recovering), digest)
+        # Applications write into their scope.
+        scope = self._scope if step.claim is None or step.claim.mode is not Mode.TRANSACTION else dict(self._scope)
         try:
-            await app(self._scope, self.receive, self.send)
+            await app(scope, self.receive, self.send)
             if self._stage is not Stage.ENDED:
                 message = "the application returned without completing its response"
                 raise RuntimeError(message)  # noqa: TRY301 - treated like any exception of the application
             self._tell_refused()
         except Exception as error:
-            if not await self._failed(error):
+            if not await self._failed(error) and self._next is None:
                 raise
+        except (Halted, BaseExceptionGroup):
+            # Frameworks with task groups wrap it.
+            if step.trail is None or step.trail.halt is None:
+                raise
+            if self._stage is Stage.HELD:
+                await self._settle(fx.Cut())
         finally:
             leave(token)
+
+    def _start_over(self, body: bytes | None) -> None:
+        """Forget what an earlier run of the operation said."""
+        self._body = body
+        self._stage = Stage.HELD
+        self._ended = asyncio.Event()
+        self._start = None
+        self._held = []
+        self._size = 0
+        self._bufferable = False
+        self._left = None
 
     async def answer(self, answer: fx.Answer | RetrySafeError) -> None:
         """Send what the protocol answered; nothing of the application's own follows."""
@@ -163,8 +198,8 @@ class Exchange:
             step = await self._run.advance(reply)
         except RetrySafeError as error:
             step = error
-        if not isinstance(step, fx.Forward):
-            settle()
+        if not isinstance(step, fx.Forward | fx.Execute):
+            conclude()
         match step:
             case fx.Forward(claim, stored):
                 self._stage = Stage.FORWARDING
@@ -174,8 +209,9 @@ class Exchange:
                 for message in held:
                     await self._forward(message)
             case fx.Execute():
-                problem = "an operation is executed once per claim"
-                raise AssertionError(problem)
+                self._next = step
+                self._stage = Stage.ENDED
+                self._ended.set()
             case _ if is_own(step, reply):
                 await self._release_held()
             case _:
@@ -207,7 +243,7 @@ class Exchange:
     async def _end_stream(self, error: Exception | None) -> None:
         if not self._done:
             self._done = True
-            settle()
+            conclude()
             await self._run.advance(fx.Ended(error))
 
     async def _failed(self, error: Exception) -> bool:

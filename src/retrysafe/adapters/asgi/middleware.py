@@ -21,7 +21,7 @@ from retrysafe.http.request import HttpRequest
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.flows import adopt
 from retrysafe.runtime import events
-from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, operation_of, without_store
+from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, without_store
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import AsyncRun
@@ -160,9 +160,9 @@ class RetrySafeMiddleware:
         if not task.cancelled():
             # Where nobody listens any more, what the operation raised was told as an event and is recorded.
             task.exception()
-        if exchange is not None and exchange.claim is not None:
+        if exchange is not None and exchange.run is not None:
             # Nothing is left to do for an attempt that ended in order.
-            self._guard.local_engine().keeper.abandon(exchange.claim)
+            exchange.run.abandon()
 
     async def _operate(
         self,
@@ -175,7 +175,7 @@ class RetrySafeMiddleware:
     ) -> None:
         """Drive one run to its end; this is the body of an operation's own task."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        operation_run = run(stop=partial(_cancel, task, asyncio.get_running_loop()))
+        operation_run = exchange.run = run(stop=partial(_cancel, task, asyncio.get_running_loop()))
         step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError | None
         try:
             step = await operation_run.advance()
@@ -183,8 +183,7 @@ class RetrySafeMiddleware:
             step = error
         if isinstance(step, fx.Execute):
             exchange.claim = step.claim
-            operation = operation_of(step.claim, recovering=recovering)
-            await exchange.execute(app, operation_run, operation, digest)
+            await exchange.execute(app, operation_run, step, digest, recovering=recovering)
         elif step is not None and not isinstance(step, fx.Forward):
             await exchange.answer(step)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from retrysafe.errors import RetrySafeError
 from retrysafe.http.replay import stamped
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol.model import Final, NoEffect, Response
-from retrysafe.runtime.context import enter, leave, settle
+from retrysafe.protocol.model import Final, Mode, NoEffect, Response
+from retrysafe.protocol.steps import Halted
+from retrysafe.runtime.context import conclude, enter, leave
 from retrysafe.runtime.replies import began, is_own, raised, response_to, returned
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from retrysafe.adapters.wsgi.types import App, Environ, Headers, StartResponse, Write
     from retrysafe.http.profiles import Profile
-    from retrysafe.protocol.model import Operation
     from retrysafe.runtime.runs import Run
 
 # Frameworks answer these with an iterable like any other, and with no length.
@@ -118,7 +118,7 @@ class Stream:
     def _end(self, error: Exception | None) -> None:
         if not self._ended:
             self._ended = True
-            self._context.run(settle)
+            self._context.run(conclude)
             self._run.advance(fx.Ended(error))
 
 
@@ -155,17 +155,43 @@ class Exchange:
         """Let the application answer the server directly."""
         return app(self.environ, self._start_response)
 
-    def execute(self, app: App, run: Run[fx.Answer], operation: Operation | None, digest: bytes) -> Iterable[bytes]:
-        """Run the application as the operation, and answer the client as the protocol decides."""
-        token, _ = enter(operation, digest)
-        try:
+    def execute(
+        self, app: App, run: Run[fx.Answer], step: fx.Execute, digest: bytes, *, recovering: bool = False
+    ) -> Iterable[bytes]:
+        """Run the application as the operation, and answer the client as the protocol decides.
+
+        It runs again inside the same claim when its transaction met another one (R11).
+        """
+        while True:
+            token, _ = enter(run.operation(step, recovering=recovering), digest)
             try:
-                reply = self._reply(app(self.environ, self._capture))
-            except Exception as error:  # noqa: BLE001 - the protocol decides what it means
-                reply = self._raised(error)
-            return self._settle(run, reply)
-        finally:
-            leave(token)
+                answer = self._settle(run, self._run_once(app, step))
+            finally:
+                leave(token)
+            if not isinstance(answer, fx.Execute):
+                return answer
+            self._start_over()
+            step = answer
+
+    def _run_once(self, app: App, step: fx.Execute) -> fx.Reply:
+        # Applications write into their environ.
+        again = step.claim is not None and step.claim.mode is Mode.TRANSACTION
+        try:
+            return self._reply(app(dict(self.environ) if again else self.environ, self._capture))
+        except Exception as error:  # noqa: BLE001 - the protocol decides what it means
+            return self._raised(error)
+        except Halted:
+            if step.trail is None or step.trail.halt is None:
+                raise
+            return fx.Cut()
+
+    def _start_over(self) -> None:
+        """Forget what an earlier run of the operation said."""
+        if self._close is not None:
+            self._close()
+        body = self.environ["wsgi.input"]
+        body.seek(0)
+        self._status, self._headers, self._written, self._close, self._rest = "", [], [], None, iter(())
 
     def answer(self, answer: fx.Answer | RetrySafeError) -> Iterable[bytes]:
         """Send what the protocol answered, in place of anything the application said."""
@@ -177,15 +203,15 @@ class Exchange:
             raise
         return Whole((), self._close) if response is None else self._respond(response)
 
-    def _settle(self, run: Run[fx.Answer], reply: fx.Reply) -> Iterable[bytes]:
+    def _settle(self, run: Run[fx.Answer], reply: fx.Reply) -> Iterable[bytes] | fx.Execute:
         """Tell the protocol what the operation did, then do what it says."""
         step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError
         try:
             step = run.advance(reply)
         except RetrySafeError as error:
             step = error
-        if not isinstance(step, fx.Forward):
-            settle()
+        if not isinstance(step, fx.Forward | fx.Execute):
+            conclude()
         match step:
             case fx.Forward(claim, stored):
                 head, protected = self._response(b""), claim is not None
@@ -194,8 +220,7 @@ class Exchange:
                 self._has_left = True
                 return Stream(self._written, self._rest, run, length=self._declared_length(), close=self._close)
             case fx.Execute():
-                message = "an operation is executed once per claim"
-                raise AssertionError(message)
+                return step
             case _ if is_own(step, reply):
                 self._start_response(self._status, self._headers)
                 return Whole(self._written, self._close)

@@ -25,7 +25,7 @@ from retrysafe.http.codes import code_of
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.model import Response
 from retrysafe.runtime import events
-from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, operation_of, without_store
+from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, without_store
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import Run
@@ -164,16 +164,14 @@ class RetrySafeMiddleware:
         match step:
             case fx.Execute(claim):
                 try:
-                    return exchange.execute(
-                        app, cast("Run[fx.Answer]", run), operation_of(claim, recovering=recovering), digest
-                    )
+                    return exchange.execute(app, cast("Run[fx.Answer]", run), step, digest, recovering=recovering)
                 except Exception:
                     raise
                 except BaseException:
                     # The server ends this thread in the middle of the operation. It has stopped, so its claim may be
                     # handed over when the process goes down (C7); its outcome stays unknown.
                     if claim is not None:
-                        self._guard.local_engine().keeper.abandon(claim)
+                        run.abandon()
                         self._stopped.append(claim)
                     raise
             case fx.Forward() | None:

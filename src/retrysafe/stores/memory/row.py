@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 
 from retrysafe.protocol.model import Checkpoint, Mode
 from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import Memo, Place
 from retrysafe.stores.rows import COLUMNS, PURGEABLE
 
 
@@ -38,8 +39,16 @@ class Row(msgspec.Struct):
     outcome: bytes | None
     request: bytes | None
     reason: str | None
+    version: int
+    undoing: bool
     number: int
     """Grows with each new checkpoint."""
+    next_hint_at: float = 0.0
+    """Until then somebody was told about it (R2)."""
+    messages: int = 0
+    """How many messages its operation has sent in all."""
+    memos: dict[Place, Memo] = {}
+    """By place; each row has its own."""
     waits_until: float = inf
     """The earliest instant under which it lies in the purge heap."""
 

@@ -5,8 +5,9 @@ Read ``dialect.py`` for what it does, ``queries.sql`` for how, ``writer.py`` for
 
 from __future__ import annotations
 
+from retrysafe.stores.sql.migrations import Migration
 from retrysafe.stores.sqlite.driver import SQLiteStore
 from retrysafe.stores.sqlite.location import from_url
-from retrysafe.stores.sqlite.schema import Migration, migrate, migrations, migrations_sql, pending
+from retrysafe.stores.sqlite.schema import migrate, migrations, migrations_sql, pending
 
 __all__ = ["Migration", "SQLiteStore", "from_url", "migrate", "migrations", "migrations_sql", "pending"]

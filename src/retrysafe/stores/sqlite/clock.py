@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from retrysafe.stores.clock import HostClock
 from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.sqlite.statements import statements
+from retrysafe.stores.sqlite.dialect import statements
 
 _MARK_EVERY_SECONDS = 1.0
 

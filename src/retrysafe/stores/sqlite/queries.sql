@@ -5,13 +5,19 @@
 -- name: begin
 INSERT INTO retrysafe_checkpoint (
     digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
-    operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request
+    operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
 )
-VALUES (?, 1, 'running', ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, 1, 'running', ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO NOTHING
 
 -- name: read
 SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
+
+-- name: lock
+SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
+
+-- name: claim
+(?, ?, ?, ?)
 
 -- name: forget
 DELETE FROM retrysafe_checkpoint
@@ -20,8 +26,14 @@ WHERE digest = ? AND operation_id = ? AND fence = ? AND $purgeable AND tombstone
 -- name: take
 UPDATE retrysafe_checkpoint
 SET state = 'running', fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?, lease_until = ?,
-    due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, reason = NULL
+    due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, reason = NULL, next_hint_at = 0
 WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_running
+
+-- name: take_to_undo
+UPDATE retrysafe_checkpoint
+SET state = 'undoing', undoing = 1, fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?,
+    lease_until = ?, due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, next_hint_at = 0
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undoing
 
 -- name: park_abandoned
 UPDATE retrysafe_checkpoint
@@ -32,6 +44,99 @@ WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 UPDATE retrysafe_checkpoint
 SET state = 'done', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL, reason = NULL
 WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done
+
+-- name: record_undone
+UPDATE retrysafe_checkpoint
+SET state = 'undone', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL,
+    reason = NULL
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undone
+
+-- name: postpone
+UPDATE retrysafe_checkpoint
+SET lease_until = ?, due_at = ?, reason = ?, next_hint_at = 0
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $leased
+
+-- name: begin_undo
+UPDATE retrysafe_checkpoint
+SET state = 'undoing', undoing = 1, deaths = 0, reason = ?, outcome = ?
+WHERE digest = ? AND operation_id = ? AND fence = ? AND state = 'running'
+
+-- name: memos
+SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? ORDER BY seq
+
+-- name: memo
+SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? AND name = ? AND idx = ?
+
+-- name: memoize
+INSERT INTO retrysafe_step (
+    operation_id, name, idx, seq, kind, status, fence, value, undo, arguments, timeout_seconds, began_at, ended_at
+)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+FROM retrysafe_checkpoint
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $states
+ON CONFLICT (operation_id, name, idx) DO UPDATE
+SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
+    timeout_seconds = CASE
+        WHEN excluded.status = 'intent'
+        THEN excluded.began_at - retrysafe_step.began_at + excluded.timeout_seconds
+        ELSE retrysafe_step.timeout_seconds
+    END
+WHERE retrysafe_step.status = 'intent' AND (excluded.status <> 'intent' OR excluded.fence > retrysafe_step.fence)
+
+-- name: count_message
+UPDATE retrysafe_checkpoint SET messages = messages + 1 WHERE digest = ? AND operation_id = ? AND fence = ?
+
+-- name: enqueue
+INSERT INTO retrysafe_outbox (operation_id, number, message, due_at)
+SELECT operation_id, messages, ?, ? FROM retrysafe_checkpoint WHERE digest = ?
+
+-- name: take_messages
+UPDATE retrysafe_outbox
+SET due_at = ?
+WHERE place IN (SELECT place FROM retrysafe_outbox WHERE due_at <= ? ORDER BY place LIMIT ?)
+RETURNING place, operation_id, number, message
+
+-- name: sent_message
+DELETE FROM retrysafe_outbox WHERE operation_id = ? AND number = ?
+
+-- name: dispatch
+SELECT $columns FROM retrysafe_checkpoint
+WHERE $leased AND lease_until <= ? AND due_at <= ? AND next_hint_at <= ?
+    AND (
+        mode = 'once'
+        OR (namespace = ? AND instr(?, ',' || mode || ',') > 0 AND (? = '*' OR instr(?, char(10) || name || char(10)) > 0))
+    )
+ORDER BY lease_until, number
+LIMIT ?
+
+-- name: note_hint
+UPDATE retrysafe_checkpoint SET next_hint_at = ? WHERE digest = ? AND operation_id = ? AND fence = ?
+
+-- name: bring
+UPDATE retrysafe_checkpoint
+SET state = ?, fence = fence + 1, deaths = 0, lease_until = ?, due_at = ?, undoing = ?, outcome = ?, request = ?,
+    finished_at = ?, outcome_until = ?, tombstone_until = ?, reason = NULL, next_hint_at = 0
+WHERE digest = ? AND operation_id = ? AND fence = ?
+
+-- name: append_audit
+INSERT INTO retrysafe_audit (at, operation_id, verb, by, note, state_before, state_after, fence_after)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: audit
+SELECT number, at, operation_id, verb, by, note, state_before, state_after, fence_after
+FROM retrysafe_audit ORDER BY number DESC LIMIT ?
+
+-- name: audit_of
+SELECT number, at, operation_id, verb, by, note, state_before, state_after, fence_after
+FROM retrysafe_audit WHERE operation_id = ? ORDER BY number DESC LIMIT ?
+
+-- name: purge_memos
+DELETE FROM retrysafe_step
+WHERE operation_id IN (
+    SELECT operation_id FROM retrysafe_checkpoint
+    WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
+    ORDER BY number LIMIT ?
+)
 
 -- name: begin_stream
 UPDATE retrysafe_checkpoint
@@ -76,7 +181,7 @@ SELECT coalesce(max(number), 0) FROM retrysafe_checkpoint
 
 -- name: purge_window
 SELECT max(number), count(*)
-FROM (SELECT number FROM retrysafe_checkpoint WHERE number > ? ORDER BY number LIMIT ?)
+FROM (SELECT number FROM retrysafe_checkpoint WHERE number > ? ORDER BY number LIMIT ?) AS stretch
 
 -- name: purge_due_at
 SELECT min(

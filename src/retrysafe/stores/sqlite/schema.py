@@ -5,15 +5,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
-from retrysafe.errors import ConfigurationError, SchemaMismatch
+from retrysafe.errors import SchemaMismatch
 from retrysafe.stores.base import Meta
 from retrysafe.stores.program import Program, Statement
+from retrysafe.stores.sql.migrations import Migration, lacking, migrations_of
 from retrysafe.stores.sqlite.connect import Settings, connect_reader, connect_writer
 from retrysafe.stores.sqlite.failures import translated
 
@@ -26,39 +23,16 @@ CREATE TABLE IF NOT EXISTS retrysafe_migration (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step of the schema.
-
-    Attributes:
-        number: counted from 1.
-        name: its file's name without ``.sql``.
-        text: its statements.
-        digest: SHA-256 of the text, in hexadecimal; recorded when it is applied.
-    """
-
-    number: int
-    name: str
-    text: str
-    digest: str
-
-
-@cache
 def migrations() -> tuple[Migration, ...]:
     """Return every migration this code knows, in order."""
-    folder = files("retrysafe.stores.sqlite").joinpath("migrations")
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
-    texts = [(entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found]
-    return tuple(
-        Migration(int(name.partition("_")[0]), name, text, sha256(text.encode()).hexdigest()) for name, text in texts
-    )
+    return migrations_of("retrysafe.stores.sqlite")
 
 
 def migrations_sql() -> str:
     """Return everything ``migrate`` would run on an empty file, for people who apply schemas by hand."""
     parts = ["BEGIN IMMEDIATE;", _BOOKKEEPING.rstrip()]
     for step in migrations():
-        parts += [f"-- {step.name}", step.text.rstrip(), f"{_note(step)};"]
+        parts += [f"-- {step.name}", step.text.rstrip(), f"{step.note};"]
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
 
 
@@ -112,10 +86,10 @@ def prepare(connection: sqlite3.Connection, *, may_migrate: bool) -> None:
         ConfigurationError: a migration was changed after it had been applied.
         sqlite3.Error: the file can't be read or written.
     """
-    lacking = _lacking(connection)
-    if lacking:
+    missing = _lacking(connection)
+    if missing:
         if not may_migrate:
-            raise SchemaMismatch(found=lacking[0].number - 1, needed=migrations()[-1].number)
+            raise SchemaMismatch(found=missing[0].number - 1, needed=migrations()[-1].number)
         apply(connection)
     if connection.execute("SELECT NOT EXISTS (SELECT 1 FROM retrysafe_meta)").fetchone()[0]:
         # Compare-and-set: whoever comes second keeps what the first made.
@@ -129,16 +103,16 @@ def apply(connection: sqlite3.Connection) -> tuple[Migration, ...]:
     """Apply what the file lacks; nothing is applied when one step fails."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        lacking = _lacking(connection)
-        for step in lacking:
-            for statement in _statements(_BOOKKEEPING + step.text + _note(step) + ";"):
+        missing = _lacking(connection)
+        for step in missing:
+            for statement in _statements(_BOOKKEEPING + step.text + step.note + ";"):
                 connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return lacking
+    return missing
 
 
 def meta() -> Program[Meta]:
@@ -157,24 +131,7 @@ def _lacking(connection: sqlite3.Connection) -> tuple[Migration, ...]:
     if connection.execute(made).fetchone() is None:
         return known
     applied = dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall())
-    found, needed = max(applied, default=0), known[-1].number
-    if found > needed:
-        raise SchemaMismatch(found, needed)
-    changed = [step.name for step in known if applied.get(step.number, step.digest) != step.digest]
-    if changed:
-        raise ConfigurationError(
-            [
-                f"migration {name} is not the one that was applied to this store: "
-                "install the release that made the store, or restore its file"
-                for name in changed
-            ]
-        )
-    return tuple(step for step in known if step.number not in applied)
-
-
-def _note(step: Migration) -> str:
-    """Write the statement that notes a migration as applied; its texts are ours and hold no quotes."""
-    return f"INSERT INTO retrysafe_migration VALUES ({step.number}, '{step.name}', '{step.digest}')"  # noqa: S608
+    return lacking(known, applied)
 
 
 def _statements(text: str) -> Iterator[str]:

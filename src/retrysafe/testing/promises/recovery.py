@@ -10,7 +10,7 @@ from retrysafe.protocol.effects import Superseded, Written
 from retrysafe.protocol.model import Checkpoint, Mode
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, LEASE_OVER_ONCE, Claimed, Parked
-from retrysafe.testing.asks import an_ask, new_attempt_id
+from retrysafe.testing.asks import an_ask, new_attempt_id, some_terms
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
 
@@ -55,7 +55,7 @@ class RecoveryPromises:
         runner.claimed(ask)
         clock.advance(10)
         [seen] = runner.abandoned()
-        assert isinstance(runner.reclaim(seen, lease_seconds=10, backoff_seconds=100), Claimed)
+        assert isinstance(runner.reclaim(seen, some_terms(lease_seconds=10, backoff_seconds=100)), Claimed)
         clock.advance(50)
         assert list(runner.abandoned()) == []
         clock.advance(60)
@@ -87,7 +87,7 @@ class RecoveryPromises:
         dead = runner.claimed(ask)
         seen = self._abandoned(runner, clock)
         attempt_id = new_attempt_id()
-        verdict = runner.reclaim(seen, attempt_id=attempt_id, lease_seconds=20, backoff_seconds=4)
+        verdict = runner.reclaim(seen, some_terms(attempt_id=attempt_id, lease_seconds=20, backoff_seconds=4))
         assert isinstance(verdict, Claimed)
         claim = verdict.claim
         assert (claim.operation_id, claim.fence, claim.attempt) == (ask.attempt_id, 2, 2)
@@ -120,8 +120,8 @@ class RecoveryPromises:
     def test_an_operation_whose_attempts_are_spent_is_parked(self, runner: Runner, clock: ManualClock) -> None:
         """R8: whoever takes over says how many may die."""
         claim = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
-        assert isinstance(runner.reclaim(self._abandoned(runner, clock), attempts=2), Claimed)
-        assert isinstance(runner.reclaim(self._abandoned(runner, clock), attempts=2), Parked)
+        assert isinstance(runner.reclaim(self._abandoned(runner, clock), some_terms(attempts=2)), Claimed)
+        assert isinstance(runner.reclaim(self._abandoned(runner, clock), some_terms(attempts=2)), Parked)
         met = runner.read(claim)
         assert (met.reason, met.deaths, met.attempt) == (ATTEMPTS_SPENT, 2, 2)
 
@@ -131,10 +131,7 @@ class RecoveryPromises:
             runner.claimed(an_ask(mode.value, mode=mode, lease_seconds=10))
             seen = self._abandoned(runner, clock)
             verbs = runner.store.verbs
-            programs = [
-                partial(verbs.reclaim, seen, new_attempt_id(), attempts=3, lease_seconds=900, backoff_seconds=0)
-                for _ in range(8)
-            ]
+            programs = [partial(verbs.reclaim, seen, some_terms(lease_seconds=9_000_000)) for _ in range(8)]
             verdicts = [verdict for verdict in runner.together(programs) if verdict is not None]
             assert [type(verdict) for verdict in verdicts] == [Parked if mode is Mode.ONCE else Claimed]
 
@@ -143,10 +140,10 @@ class RecoveryPromises:
         for mode in Mode:
             runner.claimed(an_ask(mode.value, mode=mode, lease_seconds=10))
             seen = self._abandoned(runner, clock)
-            attempt_id = new_attempt_id()
-            first = runner.reclaim(seen, attempt_id=attempt_id, lease_seconds=900)
+            terms = some_terms(lease_seconds=9_000_000)
+            first = runner.reclaim(seen, terms)
             assert first is not None
-            assert runner.reclaim(seen, attempt_id=attempt_id, lease_seconds=900) == first
+            assert runner.reclaim(seen, terms) == first
 
     def test_what_came_to_life_again_is_left_alone(self, runner: Runner, clock: ManualClock) -> None:
         """R1: the scan may have looked a while ago; what it saw must still be so."""

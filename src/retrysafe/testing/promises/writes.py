@@ -22,6 +22,9 @@ WRITES: dict[str, Callable[[Runner, Claim], Receipt]] = {
     "record": Runner.record,
     "release": Runner.release,
     "park": Runner.park,
+    "memoize": Runner.memoize,
+    "postpone": Runner.postpone,
+    "begin_undo": Runner.begin_undo,
 }
 """Every write that answers with a receipt."""
 
@@ -113,12 +116,12 @@ class WritePromises:
         clock.advance(60)
         assert runner.record(claim) == Written()
 
-    def test_a_final_outcome_can_be_neither_released_nor_parked(self, runner: Runner) -> None:
+    def test_a_final_outcome_can_be_neither_released_nor_parked_nor_put_off(self, runner: Runner) -> None:
         """C4: a write may only leave the states that it may leave."""
         claim = runner.claimed(an_ask())
         runner.record(claim)
         before = runner.read(claim)
-        for write in (runner.release, runner.park, runner.begin_stream):
+        for write in (runner.release, runner.park, runner.begin_stream, runner.postpone, runner.begin_undo):
             assert write(claim) == Superseded()
         assert runner.read(claim) == before
 

@@ -7,12 +7,12 @@ process remembers for each when its next row is due. A new process walks the tab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from heapq import heappop, heappush
 from math import inf
 
 from retrysafe.stores.base import Purged
 from retrysafe.stores.program import Program, Statement
+from retrysafe.stores.sql.statements import Statements
 
 _ROWS_PER_SEGMENT = 500
 _SEGMENTS_PER_CALL = 4
@@ -30,7 +30,7 @@ class Purging:
         sql: the named statements.
     """
 
-    def __init__(self, sql: Mapping[str, str]) -> None:
+    def __init__(self, sql: Statements) -> None:
         self._sql = sql
         self._known_up_to = 0
         self._segments: list[tuple[float, int, int]] = []
@@ -93,6 +93,7 @@ class Purging:
         if due_at <= now:
             answer = yield Statement(self._sql["purge_tombstones"], (*bounds, now, limit - expired - deleted))
             deleted += answer.changed
+            yield Statement(self._sql["purge_memos"], (*bounds, now, limit - expired - deleted))
             answer = yield Statement(self._sql["purge_outcomes"], (*bounds, now, limit - expired - deleted))
             expired += answer.changed
             due_at = yield from self._due_at(bounds, now)

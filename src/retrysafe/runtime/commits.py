@@ -1,0 +1,253 @@
+"""Committing what the application and retrysafe wrote together (R11, R5, I10, I11).
+
+The store's own statement comes last, so that the checkpoint's row is locked as shortly as can be; and what it answers
+decides: refused, everything is rolled back. A commit of unknown result is read back (D4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from msgspec.structs import replace
+
+from retrysafe.errors import ConfigurationError, StoreUnavailable
+from retrysafe.protocol import effects as fx
+from retrysafe.protocol.encoding import encode_outcome
+from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import StepStatus
+from retrysafe.runtime.transactions import CommitUnknown
+from retrysafe.runtime.values import encode_value
+
+if TYPE_CHECKING:
+    from retrysafe.protocol.model import Checkpoint, Claim, Message
+    from retrysafe.protocol.policy import Policy
+    from retrysafe.protocol.steps import History, Memo
+    from retrysafe.runtime.transactions import AsyncTransaction, AsyncTransactions, Bindings, Transaction, Transactions
+    from retrysafe.stores.base import AsyncStore, Store
+    from retrysafe.stores.program import Factory
+
+T = TypeVar("T")
+
+_NO_BINDING = (
+    "modes with transactions need to know where they come from: pass transactions= to the guard, such as "
+    "SQLAlchemyTransactions(engine)"
+)
+
+
+class Commits:
+    """The transactions of one guard, and how they end."""
+
+    def __init__(self, sync: Store, aio: AsyncStore, bindings: Bindings | None) -> None:
+        """Take over bindings; each is for threads or for event loops."""
+        self._sync = sync
+        self._aio = aio
+        several = () if bindings is None else bindings if isinstance(bindings, Sequence) else (bindings,)
+        self._plain: Transactions | None = None
+        self._async: AsyncTransactions | None = None
+        for binding in several:
+            if inspect.iscoroutinefunction(binding.begin):
+                self._async = cast("AsyncTransactions", binding)
+            else:
+                self._plain = cast("Transactions", binding)
+
+    @property
+    def configured(self) -> bool:
+        """Tell whether there is any binding."""
+        return self._plain is not None or self._async is not None
+
+    # The operation's own transaction, in mode ``transaction``.
+
+    def begin(self, limit_seconds: float) -> Transaction:
+        """Open a transaction from a thread.
+
+        Raises:
+            ConfigurationError: there is no binding for threads.
+        """
+        if self._plain is None:
+            raise ConfigurationError([_NO_BINDING])
+        return self._plain.begin(limit_seconds)
+
+    async def abegin(self, limit_seconds: float) -> Transaction | AsyncTransaction:
+        """Open a transaction from an event loop; without a binding for loops, one for threads is used in a thread.
+
+        Raises:
+            ConfigurationError: there is no binding.
+        """
+        if self._async is not None:
+            return await self._async.begin(limit_seconds)
+        return await asyncio.to_thread(self.begin, limit_seconds)
+
+    def commit(self, transaction: Transaction | None, effect: fx.Commit, policy: Policy) -> fx.Receipt | fx.Conflicted:
+        """Record the outcome as the last statement, and commit (R11).
+
+        Raises:
+            StoreUnavailable: nothing was committed.
+            Exception: the database's own; nothing was committed.
+        """
+        open_ = _there(transaction)
+        try:
+            receipt = open_.run(self._record(effect, policy))
+            if isinstance(receipt, fx.Written):
+                open_.commit()
+                return receipt
+        except CommitUnknown:
+            # A fenced write waits for the row that the lost transaction may still hold, and then tells (D4).
+            freed = self._sync.run(partial(self._sync.verbs.release, effect.claim))
+            return _read_back(effect, freed, self._sync.query(partial(self._sync.verbs.read, effect.claim.digest)))
+        except Exception as error:  # noqa: BLE001 - raised again below, unless it may succeed later
+            open_.rollback()
+            return self._unless_conflicted(self._plain, error)
+        open_.rollback()
+        return receipt
+
+    async def acommit(
+        self, transaction: Transaction | AsyncTransaction | None, effect: fx.Commit, policy: Policy
+    ) -> fx.Receipt | fx.Conflicted:
+        """Record and commit like :meth:`commit`, without blocking the loop."""
+        if not _is_async(transaction):
+            return await asyncio.to_thread(self.commit, cast("Transaction | None", transaction), effect, policy)
+        open_ = cast("AsyncTransaction", transaction)
+        try:
+            receipt = await open_.run(self._record(effect, policy))
+            if isinstance(receipt, fx.Written):
+                await open_.commit()
+                return receipt
+        except CommitUnknown:
+            freed = await self._aio.arun(partial(self._aio.verbs.release, effect.claim))
+            return _read_back(effect, freed, await self._aio.aquery(partial(self._aio.verbs.read, effect.claim.digest)))
+        except Exception as error:  # noqa: BLE001 - raised again below, unless it may succeed later
+            await open_.rollback()
+            return self._unless_conflicted(self._async, error)
+        await open_.rollback()
+        return receipt
+
+    def roll_back(self, transaction: Transaction | None, error: Exception | None) -> bool:
+        """Roll back; tell whether running again may succeed."""
+        if transaction is not None:
+            transaction.rollback()
+        return error is not None and self._plain is not None and self._plain.conflicted(error)
+
+    async def aroll_back(self, transaction: Transaction | AsyncTransaction | None, error: Exception | None) -> bool:
+        """Roll back like :meth:`roll_back`, without blocking the loop."""
+        if not _is_async(transaction):
+            return await asyncio.to_thread(self.roll_back, cast("Transaction | None", transaction), error)
+        await cast("AsyncTransaction", transaction).rollback()
+        return error is not None and self._async is not None and self._async.conflicted(error)
+
+    # Local steps, in mode ``steps``.
+
+    def transact(
+        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any], messages: list[Message]
+    ) -> Memo | fx.Superseded | fx.Failed:
+        """Run a local step: its effect, its memo and its messages in one commit (R5, I10, I11).
+
+        Args:
+            policy: bounds the transaction.
+            claim: the right to.
+            memo: what to write, but for the result.
+            effect: the step's function; it receives what the binding gives to work with, and returns the result.
+            messages: what the operation tells others; what the step adds leaves with the step.
+        """
+        before, open_, done = len(messages), None, memo
+        try:
+            open_ = self.begin(policy.transaction_seconds)
+            done = _done(claim, memo, effect(open_.handle))
+            receipt = open_.run(partial(self._sync.verbs.memoize, claim, done, tuple(messages[before:])))
+            if isinstance(receipt, fx.Written):
+                open_.commit()
+                return done
+        except CommitUnknown as error:
+            self._sync.run(partial(self._sync.verbs.memoize, claim, memo))
+            history = self._sync.query(partial(self._sync.verbs.trail, claim.digest))
+            return _found(history, done) or fx.Failed(error)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            _roll_back(open_)
+            return fx.Failed(error)
+        finally:
+            del messages[before:]
+        open_.rollback()
+        return receipt
+
+    async def atransact(
+        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any], messages: list[Message]
+    ) -> Memo | fx.Superseded | fx.Failed:
+        """Run a local step like :meth:`transact`, without blocking the loop."""
+        if self._async is None:
+            return await asyncio.to_thread(self.transact, policy, claim, memo, effect, messages)
+        before, open_, done = len(messages), None, memo
+        try:
+            open_ = await self._async.begin(policy.transaction_seconds)
+            value = effect(open_.handle)
+            done = _done(claim, memo, await value if inspect.isawaitable(value) else value)
+            receipt = await open_.run(partial(self._aio.verbs.memoize, claim, done, tuple(messages[before:])))
+            if isinstance(receipt, fx.Written):
+                await open_.commit()
+                return done
+        except CommitUnknown as error:
+            await self._aio.arun(partial(self._aio.verbs.memoize, claim, memo))
+            history = await self._aio.aquery(partial(self._aio.verbs.trail, claim.digest))
+            return _found(history, done) or fx.Failed(error)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            if open_ is not None:
+                await open_.rollback()
+            return fx.Failed(error)
+        finally:
+            del messages[before:]
+        await open_.rollback()
+        return receipt
+
+    def _record(self, effect: fx.Commit, policy: Policy) -> Factory[fx.Receipt]:
+        return partial(
+            self._sync.verbs.record,
+            effect.claim,
+            encode_outcome(effect.outcome),
+            retention_seconds=policy.retention_seconds,
+            tombstone_seconds=policy.tombstone_seconds,
+            messages=effect.messages,
+        )
+
+    @staticmethod
+    def _unless_conflicted(binding: Transactions | AsyncTransactions | None, error: Exception) -> fx.Conflicted:
+        if binding is not None and binding.conflicted(error):
+            return fx.Conflicted()
+        raise error
+
+
+def _there(transaction: Transaction | None) -> Transaction:
+    if transaction is None:
+        raise ConfigurationError([_NO_BINDING])
+    return transaction
+
+
+def _is_async(transaction: Transaction | AsyncTransaction | None) -> bool:
+    return transaction is not None and inspect.iscoroutinefunction(transaction.commit)
+
+
+def _roll_back(transaction: Transaction | None) -> None:
+    if transaction is not None:
+        transaction.rollback()
+
+
+def _done(claim: Claim, memo: Memo, value: object) -> Memo:
+    return replace(memo, status=StepStatus.DONE, value=encode_value(value), fence=claim.fence)
+
+
+def _read_back(effect: fx.Commit, freed: fx.Receipt, met: Checkpoint | None) -> fx.Receipt:
+    """Tell what became of a commit whose connection died."""
+    if isinstance(freed, fx.Written):
+        raise StoreUnavailable("the connection died before the commit; nothing happened, and the key is free again")
+    ours = met is not None and met.operation_id == effect.claim.operation_id and met.fence == effect.claim.fence
+    return fx.Written() if ours and met is not None and met.state is State.DONE else fx.Superseded()
+
+
+def _found(history: History | None, wanted: Memo) -> Memo | None:
+    """Return the memo of a commit whose connection died, if it became durable under our fence."""
+    if history is None:
+        return None
+    place, fence = wanted.place, wanted.fence
+    done = (memo for memo in history.memos if memo.status is StepStatus.DONE and memo.fence == fence)
+    return next((memo for memo in done if memo.place == place), None)

@@ -1,0 +1,109 @@
+"""The store's schema in PostgreSQL: numbered files of SQL, applied under an advisory lock, all or nothing."""
+
+from __future__ import annotations
+
+import secrets
+
+import psycopg
+
+from retrysafe.errors import SchemaMismatch
+from retrysafe.stores.base import Meta
+from retrysafe.stores.postgres.dialect import statements
+from retrysafe.stores.postgres.failures import translated
+from retrysafe.stores.program import Program, Statement
+from retrysafe.stores.sql.migrations import Migration, lacking, migrations_of
+
+_BOOKKEEPING = """\
+CREATE TABLE IF NOT EXISTS retrysafe_migration (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL
+)"""
+# Any number will do, so long as it is always the same: who migrates holds it.
+_LOCK = 7_268_473_001
+
+
+def migrations() -> tuple[Migration, ...]:
+    """Return every migration this code knows, in order."""
+    return migrations_of("retrysafe.stores.postgres")
+
+
+def migrations_sql() -> str:
+    """Return everything ``migrate`` would run on an empty database, for people who apply schemas by hand."""
+    parts = ["BEGIN;", f"{_BOOKKEEPING};"]
+    for step in migrations():
+        parts += [f"-- {step.name}", step.text.rstrip(), f"{step.note};"]
+    return "\n\n".join([*parts, "COMMIT;"]) + "\n"
+
+
+def pending(conninfo: str) -> tuple[Migration, ...]:
+    """Tell which migrations a database lacks.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this code.
+        ConfigurationError: a migration was changed after it had been applied.
+        StoreUnavailable: the database cannot be reached.
+    """
+    try:
+        with psycopg.connect(conninfo) as connection:
+            return _lacking(connection)
+    except psycopg.Error as error:
+        raise translated(error) from error
+
+
+def migrate(conninfo: str) -> tuple[Migration, ...]:
+    """Bring a database's schema up to this code's, and return what was applied; several processes may do so at once.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this code.
+        ConfigurationError: a migration was changed after it had been applied.
+        StoreUnavailable: the database cannot be reached or written.
+    """
+    try:
+        with psycopg.connect(conninfo) as connection:
+            return apply(connection)
+    except psycopg.Error as error:
+        raise translated(error) from error
+
+
+def prepare(connection: psycopg.Connection, *, may_migrate: bool) -> None:
+    """Make sure that the schema is this code's and that the meta row is there (K4).
+
+    Raises:
+        SchemaMismatch: the schema is newer, or older and may not be migrated here.
+        ConfigurationError: a migration was changed after it had been applied.
+        psycopg.Error: the database cannot be read or written.
+    """
+    missing = _lacking(connection)
+    if missing:
+        if not may_migrate:
+            raise SchemaMismatch(found=missing[0].number - 1, needed=migrations()[-1].number)
+        apply(connection)
+    # Compare-and-set: whoever comes second keeps what the first made.
+    made = statements()["make_meta"].replace("?", "%s")
+    connection.execute(made, (secrets.token_bytes(32), secrets.token_bytes(32)))
+
+
+def apply(connection: psycopg.Connection) -> tuple[Migration, ...]:
+    """Apply what the database lacks, in the connection's transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    missing = _lacking(connection)
+    connection.execute(_BOOKKEEPING)
+    for step in missing:
+        connection.execute(step.text.encode())
+        connection.execute(step.note.encode())
+    return missing
+
+
+def meta() -> Program[Meta]:
+    """Read what the store keeps for ever (K4)."""
+    answer = yield Statement(statements()["meta"])
+    [(pepper, secret, version)] = answer.rows
+    return Meta(bytes(pepper), bytes(secret), version)
+
+
+def _lacking(connection: psycopg.Connection) -> tuple[Migration, ...]:
+    made = connection.execute("SELECT to_regclass('retrysafe_migration') IS NOT NULL").fetchone()
+    if made is None or not made[0]:
+        return migrations()
+    return lacking(migrations(), dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall()))

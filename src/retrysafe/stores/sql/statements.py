@@ -1,0 +1,69 @@
+"""The statements of a database's ``queries.sql``, by name, with their lists of columns and states filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from string import Template
+from types import MappingProxyType
+
+from retrysafe.protocol.states import LEASED, State
+from retrysafe.stores.rows import COLUMNS, LISTED, MEMO_COLUMNS, PURGEABLE, before, one_of
+
+_NAMED = re.compile(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+
+
+class Statements:
+    """Every statement of one database, read once.
+
+    What stays open, such as ``$claims``, depends on the parameters of one run: see the methods.
+    """
+
+    def __init__(self, package: str) -> None:
+        """Read ``queries.sql`` of a package."""
+        text = files(package).joinpath("queries.sql").read_text("utf-8")
+        lists = {
+            "columns": ", ".join(COLUMNS),
+            "listed": ", ".join(LISTED),
+            "memo_columns": ", ".join(MEMO_COLUMNS),
+            "leased": one_of(LEASED),
+            "purgeable": one_of(PURGEABLE),
+            **{f"before_{state}": before(state) for state in State},
+        }
+        self._texts: Mapping[str, str] = MappingProxyType(
+            {name: Template(body.strip()).safe_substitute(lists) for name, body in _NAMED.findall(text)}
+        )
+        self._filled: dict[tuple[str, object], str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        """Return a statement."""
+        return self._texts[name]
+
+    def with_claims(self, name: str, number: int) -> str:
+        """Return a batched statement for so many claims.
+
+        Args:
+            name: the statement, with a ``$claims`` list of digest, operation id, fence and lease end.
+            number: how many claims, at least one.
+        """
+        return self._fill(name, number, "claims", ", ".join([self["claim"]] * number))
+
+    def with_states(self, name: str, states: frozenset[State]) -> str:
+        """Return a statement for an operation in one of these states (``$states``)."""
+        return self._fill(name, states, "states", one_of(states))
+
+    def with_conditions(self, name: str, conditions: tuple[str, ...]) -> str:
+        """Return a statement with its ``WHERE``.
+
+        Args:
+            name: the statement, with ``$conditions``.
+            conditions: written by us, with placeholders for whatever a caller said.
+        """
+        return self._fill(name, conditions, "conditions", " AND ".join(conditions) or "TRUE")
+
+    def _fill(self, name: str, variant: object, blank: str, text: str) -> str:
+        found = self._filled.get((name, variant))
+        if found is None:
+            found = self._filled[name, variant] = Template(self._texts[name]).substitute({blank: text})
+        return found

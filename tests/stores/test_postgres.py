@@ -1,0 +1,33 @@
+"""The PostgreSQL store keeps the contract, on a real server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from retrysafe.stores.clock import HostClock
+from retrysafe.stores.postgres import PostgresStore
+from retrysafe.stores.postgres.dialect import PostgresVerbs
+from retrysafe.stores.sql.base import HostInstants
+from retrysafe.testing.clock import ManualClock
+from retrysafe.testing.contract import StoreContract
+import os, psycopg, uuid
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    name = "t" + uuid.uuid4().hex
+    with psycopg.connect("postgresql://rs@127.0.0.1:54997/postgres", autocommit=True) as c:
+        c.execute(f"create database {name}")
+    yield f"postgresql://rs@127.0.0.1:54997/{name}"
+    with psycopg.connect("postgresql://rs@127.0.0.1:54997/postgres", autocommit=True) as c:
+        c.execute(f"drop database {name} with (force)")
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture
+    def store(self, clock: ManualClock, database: str) -> Iterator[PostgresStore]:
+        store = PostgresStore(database)
+        # Its promises are about instants, which only a clock that moves by hand can bring about.
+        store.verbs = PostgresVerbs(HostInstants(HostClock(clock)))
+        yield store
+        store.close()
