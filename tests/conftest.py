@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("house")
 
+pytest_plugins = ["tests.services.fixtures"]
+
 _FIGURES = pytest.StashKey[list[str]]()
 
 

@@ -18,7 +18,8 @@ from typing import Any, Self, TypeVar
 
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.stores.base import Query
-from retrysafe.stores.sqlite import SQLiteStore
+from retrysafe.stores.urls import open_store
+from tests.crash import effects
 from tests.crash.settings import ENVIRONMENT, Settings
 from tests.servers.wire import Connection, Reply, Truncated, request
 
@@ -128,7 +129,10 @@ class Town:
         self.directory = directory
         self.settings = Settings(str(directory), **settings)
         self._stack = ExitStack()
-        self._store = SQLiteStore(directory / "store.db")
+        self._store = open_store(self.settings.store_url)
+        if self.settings.mode == "transaction" or self.settings.step == "local":
+            self._store.open()
+            effects.prepare(self.settings.store_url)
         self._stack.callback(self._store.close)
         self._count = 0
 
@@ -179,6 +183,13 @@ class Town:
             return [json.loads(line) for line in (self.directory / "ledger").read_text().splitlines()]
         except FileNotFoundError:
             return []
+
+    @property
+    def effects(self) -> int:
+        """How often the effect happened: lines of the ledger, or rows that are committed."""
+        if self.settings.mode == "transaction" or self.settings.step == "local":
+            return effects.count(self.settings.store_url)
+        return len(self.ledger)
 
     def forget_ledger(self) -> None:
         """Begin with no effects and no events."""

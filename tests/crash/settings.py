@@ -27,6 +27,9 @@ class Settings:
         kept_seconds: how long outcomes are kept, and their tombstones.
         opens_early: whether the store is opened when the application is loaded, before any fork.
         faults: where the process is killed.
+        store: URL of the store; empty for a file in the directory.
+        step: in mode ``steps``, what kind of step has the effect.
+        dies_at_event: the process is killed when it tells of an event of this kind.
     """
 
     directory: str
@@ -39,6 +42,13 @@ class Settings:
     kept_seconds: float = 86_400.0
     opens_early: bool = False
     faults: tuple[Fault, ...] = ()
+    store: str = ""
+    step: Literal["retry", "probe", "park", "local", ""] = ""
+    dies_at_event: str = ""
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.directory}/store.db"
 
     def write(self) -> str:
         return json.dumps(asdict(self))

@@ -17,11 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from retrysafe import Event, HttpRequest, LoggingSink, Operation, RetrySafe, current_operation
+from retrysafe import Call, Event, HttpRequest, LoggingSink, Operation, Probe, RetrySafe, current_operation, retry
 from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.adapters.wsgi import RetrySafeMiddleware as WsgiMiddleware
-from retrysafe.stores.sqlite import SQLiteStore
+from retrysafe.runtime.operations import PARK
+from retrysafe.stores.urls import open_store
 from retrysafe.testing.faults import FaultyStore, kill
+from tests.crash.effects import INSERT_EFFECT, bindings
 from tests.crash.settings import ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
@@ -42,18 +44,78 @@ def _append(name: str, line: str) -> None:
     os.close(file)
 
 
-def _effect(user: str) -> Operation:
-    """Do what must not be done twice."""
+def _operation() -> Operation:
     operation = current_operation()
     assert operation is not None
+    return operation
+
+
+def _effect(user: str, key: str = "") -> Operation:
+    """Do what must not be done twice; a service that honours keys does nothing for one that it knows."""
+    operation = _operation()
     entry = {
         "operation": operation.id,
         "attempt": operation.attempt,
         "recovering": operation.recovering,
         "pid": os.getpid(),
         "user": user,
+        "key": key,
     }
-    _append("ledger", json.dumps(entry))
+    if not key or not _find(key):
+        _append("ledger", json.dumps(entry))
+    return operation
+
+
+def _find(key: str) -> bool:
+    ledger = DIRECTORY / "ledger"
+    return ledger.exists() and f'"key": "{key}"' in ledger.read_text()
+
+
+# What the effect of a step is, and how it is found out whether it happened.
+
+
+async def _charge(call: Call, user: str, path: str) -> str:
+    operation = _effect(user, call.key if SETTINGS.step == "retry" else "")
+    if operation.attempt == 1:
+        if path == "/dies":
+            _die()
+        if path == "/held":
+            await _await()
+    return "charged"
+
+
+async def _found(call: Call, user: str, path: str) -> object:
+    ledger = DIRECTORY / "ledger"
+    return "charged" if ledger.exists() and ledger.read_text() else Probe.NOT_HAPPENED
+
+
+def _insert(connection: Any, user: str, path: str) -> str:
+    """Have the effect in the application's own database."""
+    connection.execute(INSERT_EFFECT)
+    if _operation().attempt == 1:
+        if path == "/dies":
+            _die()
+        if path == "/held":
+            _append("waiting", user)
+            _wait()
+    return "inserted"
+
+
+_UNKNOWN: dict[str, Any] = {"retry": retry(key_retention=timedelta(days=1)), "probe": Probe(_found), "park": PARK}
+
+
+async def _do(user: str, path: str) -> Operation:
+    """Have the effect in the way of the mode."""
+    operation = _operation()
+    match SETTINGS.mode, SETTINGS.step:
+        case "steps", "local":
+            await operation.local(_insert, user, path)
+        case "steps", kind:
+            await operation.step(_charge, user, path, unknown=_UNKNOWN[kind])
+        case "transaction", _:
+            await asyncio.to_thread(_insert, operation.session, user, path)
+        case _:
+            _effect(user)
     return operation
 
 
@@ -75,6 +137,8 @@ async def _await() -> None:
 
 def _note(event: Event) -> None:
     _append(f"events-{os.getpid()}", f"{type(event).__name__} {event!r}")
+    if type(event).__name__ == SETTINGS.dies_at_event:
+        _die()
 
 
 def _who(user: Callable[[Any], str | None], request: HttpRequest) -> str | None:
@@ -84,13 +148,14 @@ def _who(user: Callable[[Any], str | None], request: HttpRequest) -> str | None:
 def _guard(user: Callable[[Any], str | None], restore: Callable[[Any, str], None]) -> RetrySafe:
     logging.basicConfig(level=logging.DEBUG)
     faults = [kill(verb, when=cast("Any", when), call=call) for verb, when, call in SETTINGS.faults]
-    store = FaultyStore(SQLiteStore(DIRECTORY / "store.db"), *faults)
+    store = FaultyStore(open_store(SETTINGS.store_url), *faults)
     lease = timedelta(seconds=SETTINGS.lease_seconds)
     guard = RetrySafe(
         store,
         principal=partial(_who, user),
         restore_principal=restore if SETTINGS.restores else None,
         sinks=[_note, LoggingSink()],
+        transactions=bindings(SETTINGS.store_url),
         scan=None if SETTINGS.scan_seconds is None else timedelta(seconds=SETTINGS.scan_seconds),
         drain=timedelta(seconds=SETTINGS.drain_seconds),
     )
@@ -122,9 +187,9 @@ async def _shop(scope: Scope, receive: Receive, send: Send) -> None:
     if user is None:
         await _respond(send, 401, {"error": "who are you?"})
         return
-    operation = _effect(user)
+    operation = await _do(user, scope["path"])
     match scope["path"]:
-        case "/held" if operation.attempt == 1:
+        case "/held" if operation.attempt == 1 and SETTINGS.mode in {"once", "again"}:
             await _await()
         case "/held-twice" if operation.attempt <= 2:
             await _await()

@@ -8,26 +8,65 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Literal
 
+import psycopg
+
 from retrysafe.protocol.states import FINAL, State
 from tests.crash.processes import ROOT, Server, Town, expect_death, until
 from tests.crash.settings import Fault
 from tests.servers.wire import Reply
+from tests.services import servers
+from tests.services.service import Service
 
 PAGE = ROOT / "docs" / "reference" / "crash-table.md"
 _AT_ONCE = 6
 
-Mode = Literal["once", "again"]
 Finder = Literal["the scan", "the retrying client"]
-MODES: tuple[Mode, ...] = ("once", "again")
 FINDERS: tuple[Finder, ...] = ("the scan", "the retrying client")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the operation has its effect.
+
+    Attributes:
+        mode: of the operation.
+        step: in mode ``steps``, what kind of step has it.
+        title: for the page.
+    """
+
+    mode: str
+    step: str
+    title: str
+
+    @property
+    def name(self) -> str:
+        """For the tests."""
+        return f"{self.mode}-{self.step}" if self.step else self.mode
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the effect is in the store's own database."""
+        return self.mode == "transaction" or self.step == "local"
+
+
+WAYS = (
+    Way("once", "", "`once`"),
+    Way("again", "", "`again`"),
+    Way("steps", "retry", "`steps`, the service honours keys"),
+    Way("steps", "probe", "`steps`, probed"),
+    Way("steps", "park", "`steps`, nobody can tell"),
+    Way("steps", "local", "`steps`, local"),
+    Way("transaction", "", "`transaction`"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +77,8 @@ class Moment:
         name: for the tests.
         title: for the page.
         path: what is asked for.
-        fault: where the process is killed; None where the handler does it, or where it is frozen.
+        fault: where the process is killed; None where the operation does it, or where it is frozen.
+        dies_at_event: the event at which the process is killed.
         freezes: whether it is frozen for longer than its lease instead.
     """
 
@@ -46,18 +86,31 @@ class Moment:
     title: str
     path: str = "/charges"
     fault: Fault | None = None
+    dies_at_event: str = ""
     freezes: bool = False
 
 
 MOMENTS = (
     Moment("claimed", "after the claim, before any effect", fault=("claim", "after", 1)),
-    Moment("effect", "effect done, outcome not recorded", fault=("record", "before", 1)),
+    Moment("effect", "effect done, not recorded", path="/dies"),
     Moment("streaming", "in the middle of a streamed answer", path="/stream"),
-    Moment("recorded", "outcome recorded, answer lost", fault=("record", "after", 1)),
+    Moment("recorded", "outcome recorded, answer lost", dies_at_event="Recorded"),
     Moment("frozen", "frozen, taken over, and awake again", path="/held", freezes=True),
 )
 
-Cell = tuple[Mode, Moment, Finder]
+Cell = tuple[str, Way, Moment, Finder]
+"""A kind of store, how the effect happens, when the process dies, and who finds it."""
+STORES = ("SQLite", "PostgreSQL")
+
+
+def cells(stores: Sequence[str] = STORES) -> list[Cell]:
+    """Every cell that there is. A process that is frozen inside a write transaction of SQLite stops every writer of the
+    file, which is a stated window (R11), so that nothing can be measured there."""
+    return [
+        cell
+        for cell in product(stores, WAYS, MOMENTS, FINDERS)
+        if not (cell[0] == "SQLite" and cell[1].is_local and cell[2].freezes)
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,15 +143,16 @@ class Seen:
             return str(self.effects)
         if self.state is State.PARKED:
             return f"{self.effects}, parked"
-        return f"{self.effects}, replay" if self.attempts == 1 else str(self.effects)
+        kept = "replay" if self.later.replayed else "done"
+        return f"{self.effects}, {kept}" if self.attempts == 1 else str(self.effects)
 
 
-def measure(cell: Cell, directory: Path) -> Seen:
+def measure(cell: Cell, directory: Path, store_url: str = "") -> Seen:
     """Kill or freeze a process, have the operation recovered, and look at what is left."""
-    mode, moment, finder = cell
-    with Town(directory, mode=mode) as town:
+    _, way, moment, finder = cell
+    with Town(directory, mode=way.mode, step=way.step, store=store_url) as town:
         second = town.scanning() if finder == "the scan" else town.start()
-        doomed = town.start(faults=(moment.fault,) if moment.fault else ())
+        doomed = town.start(faults=(moment.fault,) if moment.fault else (), dies_at_event=moment.dies_at_event)
         if moment.freezes:
             first = _freeze(town, doomed, second, moment)
         else:
@@ -109,7 +163,7 @@ def measure(cell: Cell, directory: Path) -> Seen:
         later = second.post_until_settled(moment.path)
         met = town.checkpoint
         return Seen(
-            effects=len(town.ledger),
+            effects=town.effects,
             attempts=met.attempt,
             state=met.state,
             keeps_request=met.request is not None,
@@ -123,7 +177,7 @@ def _freeze(town: Town, doomed: Server, second: Server, moment: Moment) -> Reply
     """Stop a process behind its effect until another one has taken over or parked, then wake it."""
     with ThreadPoolExecutor(1) as client:
         waiting = client.submit(doomed.post, moment.path)
-        town.await_effects(1)
+        until(lambda: town.ledger or (town.directory / "waiting").exists(), "the effect")
         doomed.send(SIGSTOP)
         until(lambda: town.checkpoint.lease_remaining_seconds <= 0 or town.checkpoint.attempt > 1, "the lease is over")
         second.post_until_settled(moment.path)
@@ -132,12 +186,26 @@ def _freeze(town: Town, doomed: Server, second: Server, moment: Moment) -> Reply
         return waiting.result()
 
 
-def measure_all() -> Mapping[Cell, Seen]:
+def measure_all(stores: Sequence[str] = STORES) -> Mapping[Cell, Seen]:
     """Measure every cell, some at once: mostly they wait for a lease to end."""
-    cells: list[Cell] = list(product(MODES, MOMENTS, FINDERS))
-    with tempfile.TemporaryDirectory(prefix="crash-table-") as root, ThreadPoolExecutor(_AT_ONCE) as threads:
-        directories = [Path(root) / str(number) for number in range(len(cells))]
-        return dict(zip(cells, threads.map(measure, cells, directories), strict=True))
+    wanted = cells(stores)
+    with (
+        tempfile.TemporaryDirectory(prefix="crash-table-") as root,
+        ThreadPoolExecutor(_AT_ONCE) as threads,
+        ExitStack() as stack,
+    ):
+        directories = [Path(root) / str(number) for number in range(len(wanted))]
+        service = stack.enter_context(servers.postgres()) if "PostgreSQL" in stores else None
+        urls = [_database(service, number) if cell[0] == "PostgreSQL" else "" for number, cell in enumerate(wanted)]
+        return dict(zip(wanted, threads.map(measure, wanted, directories, urls), strict=True))
+
+
+def _database(service: Service | None, number: int) -> str:
+    """Make an empty database."""
+    assert service is not None
+    with psycopg.connect(service.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE crash_{number}".encode())
+    return service.url.removesuffix("/postgres") + f"/crash_{number}"
 
 
 def page(table: Mapping[Cell, Seen]) -> str:
@@ -146,19 +214,24 @@ def page(table: Mapping[Cell, Seen]) -> str:
     Raises:
         ValueError: the scan and the client did not come to the same.
     """
-    return _PAGE.format(rows="\n".join(_rows(table)))
+    titles = [way.title for way in WAYS]
+    head = f"| The process dies… | {' | '.join(titles)} |\n| --- |{' --- |' * len(titles)}"
+    tables = {store: "\n".join([head, *_rows(table, store)]) for store in STORES}
+    return _PAGE.format(sqlite=tables["SQLite"], postgres=tables["PostgreSQL"])
 
 
-def _rows(table: Mapping[Cell, Seen]) -> Iterator[str]:
+def _rows(table: Mapping[Cell, Seen], store: str) -> Iterator[str]:
     for moment in MOMENTS:
-        texts = [_text(table, mode, moment) for mode in MODES]
+        texts = [_text(table, store, way, moment) for way in WAYS]
         yield f"| {moment.title} | {' | '.join(texts)} |"
 
 
-def _text(table: Mapping[Cell, Seen], mode: Mode, moment: Moment) -> str:
-    texts = {table[mode, moment, finder].text for finder in FINDERS}
+def _text(table: Mapping[Cell, Seen], store: str, way: Way, moment: Moment) -> str:
+    texts = {table[cell].text for finder in FINDERS if (cell := (store, way, moment, finder)) in table}
+    if not texts:
+        return "(a window)"
     if len(texts) > 1:
-        raise ValueError(f"{mode}, {moment.title}: the scan and the client differ: {sorted(texts)}")
+        raise ValueError(f"{store}, {way.name}, {moment.title}: scan and client differ: {sorted(texts)}")
     (text,) = texts
     return f"**{text}**" if text.startswith("2") else text
 
@@ -171,15 +244,23 @@ What is left when a process dies, measured: every cell is a real server that was
 another process, once by the retrying client. Both came to what the cell says. The number is how often the effect
 happened, all in all.
 
-| The process dies… | `once` | `again` |
-| --- | --- | --- |
-{rows}
+## On SQLite
+
+{sqlite}
+
+## On PostgreSQL
+
+{postgres}
 
 - **parked**: the outcome is unknown, and the client is told so (409 `outcome-unknown`) instead of being served a second
   effect. A person settles it; see [modes](../how-to/modes.md).
 - **replay**: the outcome was recorded before the crash; every retry gets it.
 - A number alone: the operation was run again and has its outcome. Where it is **2**, the effect of the dead attempt had
   happened and nobody could know: that is what declaring an operation `again` says is harmless.
+- *steps* depends on what is known of the service that the step calls: whether it honours keys, whether it can be asked
+  (`Probe`), or neither. A *local* step and mode `transaction` have their effect in the store's own database.
+- *(a window)*: a process that is frozen inside a write transaction of SQLite stops every writer of the file until it
+  wakes or dies. PostgreSQL ends such a session by itself.
 - *Frozen*: what the process tries to write when it wakes is refused, and its client gets the other attempt's outcome,
   or 503 `attempt-superseded`. In mode `once` nobody else may have run it, so the late attempt itself may still record
   the truth of a parked operation.

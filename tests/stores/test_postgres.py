@@ -1,6 +1,7 @@
 """The PostgreSQL store keeps the contract, on a real server."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,17 +11,6 @@ from retrysafe.stores.postgres.dialect import PostgresVerbs
 from retrysafe.stores.sql.base import HostInstants
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import StoreContract
-import os, psycopg, uuid
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    name = "t" + uuid.uuid4().hex
-    with psycopg.connect("postgresql://rs@127.0.0.1:54997/postgres", autocommit=True) as c:
-        c.execute(f"create database {name}")
-    yield f"postgresql://rs@127.0.0.1:54997/{name}"
-    with psycopg.connect("postgresql://rs@127.0.0.1:54997/postgres", autocommit=True) as c:
-        c.execute(f"drop database {name} with (force)")
 
 
 class TestPostgresStore(StoreContract):
@@ -30,4 +20,14 @@ class TestPostgresStore(StoreContract):
         # Its promises are about instants, which only a clock that moves by hand can bring about.
         store.verbs = PostgresVerbs(HostInstants(HostClock(clock)))
         yield store
+        store.close()
+
+
+def test_many_processes_may_open_a_new_database_at_once(database: str) -> None:
+    """K4: one makes the tables and the pepper, and all others use them."""
+    stores = [PostgresStore(database) for _ in range(12)]
+    with ThreadPoolExecutor(len(stores)) as threads:
+        metas = list(threads.map(lambda store: store.open(), stores))
+    assert len({(meta.pepper, meta.fingerprint_secret) for meta in metas}) == 1
+    for store in stores:
         store.close()

@@ -46,12 +46,20 @@ def read(store: Store, beginning: str) -> History:
     return history
 
 
-def said(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Read what a person says; blanks are nothing."""
-    text = None if value is None else value.strip()
-    if text is not None and not text.isprintable():
-        raise click.BadParameter("write one line of text", param=parameter)
-    return text or None
+def line(text: str) -> str:
+    """Read a line that a person says.
+
+    Raises:
+        click.BadParameter: it is more than a line, or no text.
+    """
+    if not text.strip().isprintable():
+        raise click.BadParameter("write one line of text")
+    return text.strip()
+
+
+def said(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Read an option with a line of text; blanks are nothing."""
+    return (line(value) or None) if value is not None else None
 
 
 def seconds(_: click.Context, parameter: click.Parameter, value: str) -> float:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 from msgspec.structs import replace
 
-from retrysafe.cli.arguments import read, said, seconds, which
+from retrysafe.cli.arguments import line, read, said, seconds, which
 from retrysafe.cli.complaints import FAILURE, Complaint, Misuse
 from retrysafe.cli.opening import opened
 from retrysafe.cli.prospects import judged, next_sentence, sentences, standing
@@ -142,7 +142,7 @@ def _intervene(verb: Verb, arguments: Sequence[str], person: Person, settlement:
         move = _judged(history, intervention, person)
         if not person.yes:
             _ask(what, _document(intervention, seen, what, move.state, seen.fence + 1), person)
-        after = _carried_out(store, seen, intervention)
+        after = _carried_out(store, history, intervention)
     if person.as_json:
         document = _document(intervention, seen, what, after.state, after.fence)
         say_json(document | {"carried_out": True, "next": next_sentence(after)})
@@ -155,8 +155,8 @@ def _signed(verb: Verb, person: Person) -> Intervention:
     """Note who decides, and why; a person at a terminal is asked for what is missing."""
     by, note = person.by, person.note
     if asked() and not person.yes and not person.as_json:
-        by = by or click.prompt("who decides", default=os.environ.get("USER") or None)
-        note = note or click.prompt("why")
+        by = by or click.prompt("who decides", default=os.environ.get("USER") or None, value_proc=line)
+        note = note or click.prompt("why", value_proc=line)
     if not by or not note:
         raise Misuse(f"`{verb}` needs --by NAME and --note TEXT: both go into the audit")
     return Intervention(verb, by, note)
@@ -199,7 +199,12 @@ def _judged(history: History, intervention: Intervention, person: Person) -> Mov
     return judgement
 
 
-def _carried_out(store: Store, seen: Checkpoint, intervention: Intervention) -> Checkpoint:
+def _carried_out(store: Store, history: History, intervention: Intervention) -> Checkpoint:
+    seen = history.checkpoint
+    # Neither fence nor state tells that a late attempt wrote what its step gave, while the person made up their mind.
+    latest = store.query(partial(store.verbs.trail, seen.digest))
+    if latest is not None and latest.checkpoint.fence == seen.fence and latest.memos != history.memos:
+        _refuse(seen, Refusal("the operation went on meanwhile: more is known of its steps; look at it again"))
     after = store.run(partial(store.verbs.intervene, seen, intervention))
     if isinstance(after, Refusal):
         _refuse(seen, after)

@@ -71,7 +71,8 @@ def _sign(memo: Memo, undo: Memo | None) -> Sign:
 
 
 def _status(memo: Memo, undo: Memo | None) -> str:
-    took = "" if memo.ended_at in {None, memo.began_at} else f" after {duration(memo.ended_at - memo.began_at)}"
+    seconds = 0.0 if memo.ended_at is None else memo.ended_at - memo.began_at
+    took = f" after {duration(seconds)}" if seconds else ""
     text = {
         StepStatus.INTENT: "begun; whether it happened is not known",
         StepStatus.DONE: f"done{took}",

@@ -78,7 +78,9 @@ def _moments(seen: Checkpoint, steps: Iterable[Moment], audit: Iterable[Audit]) 
         ends = f", {seen.deaths} of them ended without an outcome" if seen.deaths else ""
         yield Moment(seen.created_at, Sign.HAPPENED, f"{seen.attempt} attempts so far{ends}", noted=False)
     yield from steps
+    by_hand = False
     for line in sorted(audit, key=lambda line: line.number):
+        by_hand = line.fence_after == seen.fence
         yield Moment(line.at, Sign.HAPPENED, f"{line.verb} by {line.by}: {line.state_after}, fence {line.fence_after}")
     if seen.attempt > 1 and seen.state in LEASED:
         # By the clock of the host that asked, which need not be the store's: good enough to be looked at.
@@ -86,8 +88,8 @@ def _moments(seen: Checkpoint, steps: Iterable[Moment], audit: Iterable[Audit]) 
         yield Moment(at, Sign.HAPPENED, f"≈ claimed by attempt {seen.attempt}")
     # An attempt that parks its own operation did not die: its lease says nothing then.
     if seen.state in LEASED or (seen.state is State.PARKED and seen.deaths):
-        yield from _lease(seen)
-    if seen.finished_at is not None:
+        yield from _lease(seen, by_hand=by_hand)
+    if seen.finished_at is not None and not by_hand:
         word = "undone" if seen.state is State.UNDONE else "outcome recorded"
         yield Moment(seen.finished_at, Sign.HAPPENED, f"{word} by attempt {seen.attempt}")
     if seen.outcome_until is not None:
@@ -106,14 +108,14 @@ def begun_at(attempt_id: str) -> float:
     return int(attempt_id.replace("-", "")[:12], 16) / 1000
 
 
-def _lease(seen: Checkpoint) -> Iterator[Moment]:
-    if seen.lease_until <= seen.now:
+def _lease(seen: Checkpoint, *, by_hand: bool) -> Iterator[Moment]:
+    if seen.lease_until <= seen.now and not by_hand:
         # A running operation has a reason only when its attempt ended its own lease, to leave it to another.
         postponed = seen.state is State.RUNNING and seen.reason is not None
         which = f"attempt {seen.attempt}"
         text = f"{which} ended without an outcome" if postponed else f"the lease of {which} was over"
         yield Moment(seen.lease_until, Sign.FAILED, text)
-    elif seen.state in LEASED:
+    if seen.state in LEASED and seen.lease_until > seen.now:
         yield Moment(seen.lease_until, Sign.TO_COME, "the lease ends, unless it is renewed")
     if seen.state in LEASED and seen.due_at > seen.now and seen.due_at > seen.lease_until:
         text = "the recovery scan looks at it again (back-off)" if seen.lease_until > seen.now else "it is due"

@@ -44,8 +44,8 @@ def worker(
 ) -> None:
     """Finish or undo the operations whose process died.
 
-    MODULE:GUARD is the application's RetrySafe, such as shop:guard. Give --app where operations are HTTP requests: it is
-    loaded and its lifespan is run, so that they run in it as they did before. Any number of workers may run.
+    MODULE:GUARD is the application's RetrySafe, such as shop:guard. Give --app where operations are HTTP requests: it
+    is loaded and its lifespan is run, so that they run in it as they did before. Any number of workers may run.
     SIGTERM lets what runs end, and leaves the rest to others.
     """
     from retrysafe.cli.doctor.application import load  # noqa: PLC0415 - help is quick without it

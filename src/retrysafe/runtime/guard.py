@@ -83,6 +83,7 @@ class RetrySafe:
         rebuild: RebuildResponse | None = None,
         restore_principal: RestorePrincipal | None = None,
         transactions: Bindings | None = None,
+        status: str | None = None,
         pepper: bytes | None = None,
         fingerprint_secrets: Sequence[bytes] = (),
         sinks: Sequence[EventSink] | None = None,
@@ -105,6 +106,8 @@ class RetrySafe:
             restore_principal: lets the recovery scan re-run abandoned operations of HTTP surfaces (R13); without it
                 only the retrying client does.
             transactions: the application's own database, for mode ``transaction`` and for local steps (R11).
+            status: path such as ``/operations/status`` where a client learns, by ``GET`` with its key, how its
+                operation is; None offers nothing.
             pepper: refuse to start on a store made with another one (K4); by default the store's own is used.
             fingerprint_secrets: secrets of fingerprints, current one first; by default the store keeps one (F2).
             sinks: take every event; by default the standard library's logger ``retrysafe``.
@@ -117,7 +120,7 @@ class RetrySafe:
         """
         self.keys, self.profile, self.namespace = keys or KeyRules(), profile, namespace
         self.principal = cast("Principal | Shared", principal)
-        self.restore_principal = restore_principal
+        self.restore_principal, self.status_path = restore_principal, status
         self.hooks = Hooks(authorize_replay=authorize_replay, rebuild=rebuild)
         self.drain_seconds = drain.total_seconds()
         self.scan_seconds = None if scan is None else scan.total_seconds()

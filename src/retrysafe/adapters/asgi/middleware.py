@@ -25,6 +25,7 @@ from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_pri
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import AsyncRun
+from retrysafe.runtime.status import asks_for_status, status_program, status_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -68,6 +69,9 @@ class RetrySafeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
         if scope["type"] == "http":
+            if asks_for_status(self._guard, scope["method"], scope["path"]):
+                await self._status(scope, receive, send)
+                return
             route = self._guard.route(scope["method"], scope["path"])
             if route is not None:
                 await self._http(scope, receive, send, route)
@@ -77,6 +81,21 @@ class RetrySafeMiddleware:
             await Lifespan(self._start, self._drain)(self._app, scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    async def _status(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell a client how its operation is, without running anything."""
+        exchange = Exchange(scope, b"", send, response_limit=0, profile=self._guard.profile)
+        try:
+            request = _request(scope)
+            principal = call_principal(self._guard, request)
+            who = known_principal(self._guard, await principal if inspect.isawaitable(principal) else principal)
+            engine = await self._guard.aengine()
+            program = status_program(engine, self._guard, request, who)
+            met = None if program is None else await engine.aio.aquery(program)
+        except (RequestRefused, StoreError) as error:
+            await self._refuse(error, scope, RequestBody(receive), send, "status")
+            return
+        await exchange.answer(fx.Fresh(status_response(engine, met)))
 
     # One request.
 

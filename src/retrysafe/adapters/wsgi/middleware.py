@@ -29,6 +29,7 @@ from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_pri
 from retrysafe.runtime.context import joined
 from retrysafe.runtime.recovery import PrincipalNotRestored
 from retrysafe.runtime.runs import Run
+from retrysafe.runtime.status import asks_for_status, status_program, status_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -87,6 +88,8 @@ class RetrySafeMiddleware:
         """Serve one request."""
         if self._pid != os.getpid():
             self._wake_up()
+        if asks_for_status(self._guard, environ["REQUEST_METHOD"], path_of(environ)):
+            return self._status(environ, start_response)
         route = self._guard.route(environ["REQUEST_METHOD"], path_of(environ))
         if route is None:
             return self._app(environ, start_response)
@@ -101,6 +104,20 @@ class RetrySafeMiddleware:
             return exchange.answer(error)
         # Out here, because what the application raises is its own.
         return serve()
+
+    def _status(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Tell a client how its operation is, without running anything."""
+        exchange = Exchange(environ, start_response, response_limit=0, profile=self._guard.profile)
+        try:
+            request = request_of(environ)
+            principal = known_principal(self._guard, cast("str | None", call_principal(self._guard, request)))
+            engine = self._guard.engine()
+            program = status_program(engine, self._guard, request, principal)
+            met = None if program is None else engine.sync.query(program)
+        except (RequestRefused, StoreError) as error:
+            self._guard.emit(events.Refused("status", code_of(error).code))
+            return exchange.answer(error)
+        return exchange.answer(fx.Fresh(status_response(engine, met)))
 
     def _wake_up(self) -> None:
         """Begin to recover what others left behind with the first request of this process, whatever it is for (R2).

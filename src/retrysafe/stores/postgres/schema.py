@@ -19,6 +19,10 @@ CREATE TABLE IF NOT EXISTS retrysafe_migration (
     name TEXT NOT NULL,
     digest TEXT NOT NULL
 )"""
+_IS_THERE = (
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables "
+    "WHERE tablename = 'retrysafe_migration' AND schemaname = ANY (current_schemas(false)))"
+)
 # Any number will do, so long as it is always the same: who migrates holds it.
 _LOCK = 7_268_473_001
 
@@ -103,7 +107,8 @@ def meta() -> Program[Meta]:
 
 
 def _lacking(connection: psycopg.Connection) -> tuple[Migration, ...]:
-    made = connection.execute("SELECT to_regclass('retrysafe_migration') IS NOT NULL").fetchone()
+    # Asked of a table: `to_regclass` alone may answer from a cache that is older than the lock which we have waited for.
+    made = connection.execute(_IS_THERE).fetchone()
     if made is None or not made[0]:
         return migrations()
     return lacking(migrations(), dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall()))

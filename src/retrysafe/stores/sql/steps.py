@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from retrysafe.protocol.effects import Receipt, Superseded, Written
 from retrysafe.protocol.model import Claim, Message
 from retrysafe.protocol.states import State
@@ -30,6 +32,7 @@ class StepVerbs(ClaimVerbs):
     def memoize(self, claim: Claim, memo: Memo, messages: Sequence[Message] = ()) -> Program[Receipt]:
         """Write a memo under the fence (R5, I2, I3)."""
         now = yield from self._now()
+        memo = replace(memo, fence=claim.fence)
         ended_at = None if memo.status is StepStatus.INTENT else now
         values: tuple[Any, ...] = (
             claim.operation_id,
@@ -38,7 +41,7 @@ class StepVerbs(ClaimVerbs):
             memo.seq,
             memo.kind.value,
             memo.status.value,
-            claim.fence,
+            memo.fence,
             memo.value,
             memo.undo,
             memo.arguments,

@@ -11,11 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from retrysafe.protocol.effects import Superseded, Written
-from retrysafe.protocol.model import Claim, Mode
+from retrysafe.protocol.model import Checkpoint, Claim, Mode
 from retrysafe.protocol.operator import Verb
 from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import PIVOT, Memo, StepKind, StepStatus
 from retrysafe.protocol.verdicts import Parked
+from retrysafe.stores.base import Verbs
+from retrysafe.stores.program import Factory, Program
 from retrysafe.testing.asks import a_memo, an_ask, an_intervention, some_terms
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
@@ -146,6 +148,24 @@ class StepPromises:
         [kept] = runner.trail(claim).memos
         assert kept.value == results[receipts.index(Written())].value
 
+    def test_whoever_takes_over_sees_every_memo_that_was_accepted(self, runner: Runner, clock: ManualClock) -> None:
+        """R4, I3: however close together the two are; what they do not see was refused."""
+        verbs = runner.store.verbs
+        claims = [_claimed(runner, f"key-{number}") for number in range(8)]
+        clock.advance(10)
+        writes: list[Factory[object]] = [partial(verbs.memoize, claim, MEMOS["done"]) for claim in claims]
+        take_overs: list[Factory[object]] = [partial(_take_over, verbs, seen) for seen in runner.abandoned()]
+        answers = runner.together([one for pair in zip(writes, take_overs, strict=True) for one in pair])
+        for receipt, memos in zip(answers[::2], answers[1::2], strict=True):
+            assert receipt == (Written() if memos else Superseded())
+
+    def test_a_memo_s_fence_is_its_claim_s(self, runner: Runner) -> None:
+        """I3, D4: whatever the memo says."""
+        claim = _claimed(runner)
+        memo = replace(MEMOS["done"], fence=7)
+        assert [runner.memoize(claim, memo), runner.memoize(claim, memo)] == [Written(), Written()]
+        assert [memo.fence for memo in runner.trail(claim).memos] == [1]
+
     @every_memo
     def test_a_memo_of_a_lost_claim_is_refused(self, runner: Runner, clock: ManualClock, memo: Memo) -> None:
         """C4, I3: once another attempt has the claim, as a value and without a trace, also over an intent."""
@@ -256,6 +276,13 @@ class StepPromises:
         # The same attempt id, so that what was left behind would be the new operation's.
         assert runner.claimed(ask).fence == 1
         assert runner.trail(claim).memos == ()
+
+
+def _take_over(verbs: Verbs, seen: Checkpoint) -> Program[object]:
+    """Take an operation over, and return its memos as they are in the same transaction."""
+    yield from verbs.reclaim(seen, some_terms())
+    history = yield from verbs.trail(seen.digest)
+    return () if history is None else history.memos
 
 
 def _claimed(runner: Runner, key: str = "key-of-a-test") -> Claim:

@@ -1,0 +1,284 @@
+"""The one hint queue: a line to a broker that is replaced whenever it breaks, and bounded taking.
+
+::
+
+    start ─► connect ─► watch, probe ─► broken ─► close ─► wait ─► connect …      for ever, one task
+    put   ─► is there a line? publish, confirmed : QueueUnavailable
+    run   ─► a place is free? ─► next message ─► take (a task) ─► acknowledge
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from retrysafe.runtime.backoff import CHANCE
+from retrysafe.runtime.queues.base import Health, Hint, QueueUnavailable, Take, decode
+from retrysafe.runtime.queues.line import Delivery, Line
+
+PARALLEL = 16
+"""How many hints are taken at once by default."""
+
+_PUT_SECONDS = 2.0
+_OPEN_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
+_PROBE_EVERY_SECONDS = 2.0
+_PROBE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 5.0
+_STOP_SECONDS = 10.0
+# Enough to hide a round trip; each may be a connection of its own.
+_PUBLISHED_AT_ONCE = 16
+_LOG = logging.getLogger("retrysafe.queues")
+
+
+class Carrier:
+    """A :class:`~retrysafe.runtime.queues.base.HintQueue` over any broker; see there for what it promises."""
+
+    def __init__(self, make_line: Callable[[], Line], *, parallel: int = PARALLEL) -> None:
+        """Prepare a queue; nothing connects.
+
+        Args:
+            make_line: makes a connection that is not open yet, each time one is needed.
+            parallel: how many hints are taken at once.
+        """
+        self._make_line = make_line
+        self._places = asyncio.Semaphore(parallel)
+        self._taking: set[asyncio.Task[None]] = set()
+        self._line: Line | None = None
+        self._broken: asyncio.Future[Exception] | None = None
+        self._there = asyncio.Event()
+        self._attempted = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._delivered_at: float | None = None
+        self._down_since: float | None = None
+        self._last_error: str | None = None
+
+    async def start(self) -> None:
+        """Begin to connect, and return at once."""
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep_a_line(), name="retrysafe-queue")
+
+    async def put(self, hints: Sequence[Hint]) -> int:
+        """Publish hints; returns how many the broker confirmed.
+
+        Raises:
+            QueueUnavailable: it confirmed none within two seconds.
+        """
+        confirmed: list[Hint] = []
+        line: Line | None = None
+        try:
+            async with asyncio.timeout(_PUT_SECONDS):
+                line = await self._connected()
+                for first in range(0, len(hints), _PUBLISHED_AT_ONCE):
+                    group = hints[first : first + _PUBLISHED_AT_ONCE]
+                    await asyncio.gather(*(_publish(line, hint, confirmed) for hint in group))
+        except Exception as error:
+            if line is not None:
+                self._lose(line, error)
+            if not confirmed:
+                raise QueueUnavailable(f"no hint was sent: {_told(error)}") from error
+        return len(confirmed)
+
+    async def run(self, take: Take) -> None:
+        """Hand each hint to ``take`` until stopped or cancelled.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        if self._reading is not None and not self._reading.done():
+            raise RuntimeError("this queue is being run already")
+        reading = self._reading = asyncio.create_task(self._read_for_ever(take))
+        try:
+            await asyncio.wait({reading})
+        except asyncio.CancelledError:
+            reading.cancel()
+            for taking in self._taking:
+                taking.cancel()
+            await asyncio.wait({reading, *self._taking})
+            raise
+        if not reading.cancelled():
+            reading.result()
+
+    async def stop(self) -> None:
+        """Take nothing more, let what is being taken end, and close."""
+        await _end(self._reading)
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=_STOP_SECONDS)
+        for taking in self._taking:
+            taking.cancel()
+        await _end(self._keeping)
+        self._keeping = None
+        self._attempted.clear()
+
+    @property
+    def healthy(self) -> Health:
+        """How it is now."""
+        since = None
+        if self._delivered_at is not None:
+            since = round(time.monotonic() - self._delivered_at, 3)
+        return Health(
+            connected=self._line is not None,
+            taking=len(self._taking),
+            seconds_since_delivery=since,
+            last_error=self._last_error,
+        )
+
+    # Connecting.
+
+    async def _connected(self) -> Line:
+        """Return the line; waits only for the first attempt, so that a broker which is known to be down fails at once.
+
+        Raises:
+            ConnectionError: there is none.
+        """
+        await self._attempted.wait()
+        if self._line is None:
+            raise ConnectionError(self._last_error or "not connected")
+        return self._line
+
+    async def _keep_a_line(self) -> None:
+        failures = 0
+        while True:
+            line = self._make_line()
+            try:
+                async with asyncio.timeout(_OPEN_SECONDS):
+                    await line.open()
+                failures = 0
+                await self._watch(line)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next line is a new one
+                self._note(error)
+            finally:
+                self._line = None
+                self._there.clear()
+                await _close(line)
+            self._attempted.set()
+            longest = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
+            failures = min(failures + 1, 16)
+            # Many workers lose one broker at the same moment; they come back one by one.
+            await asyncio.sleep(CHANCE.uniform(longest / 2, longest))
+
+    async def _watch(self, line: Line) -> None:
+        """Let others use the line until it breaks.
+
+        Raises:
+            Exception: why it broke.
+        """
+        broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._line, self._broken = line, broken
+        self._there.set()
+        self._attempted.set()
+        self._down_since = None
+        _LOG.info("connected to the queue")
+        while True:
+            await asyncio.wait({broken}, timeout=_PROBE_EVERY_SECONDS)
+            if broken.done():
+                raise broken.result()
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await line.probe()
+
+    def _lose(self, line: Line, error: Exception) -> None:
+        """Give a line up; it is not used from this moment on."""
+        if line is self._line and self._broken is not None and not self._broken.done():
+            self._line = None
+            self._there.clear()
+            self._broken.set_result(error)
+
+    def _note(self, error: Exception) -> None:
+        """Remember why there is no line; say it once, not at each attempt."""
+        self._last_error = _told(error)
+        if self._down_since is None:
+            self._down_since = time.monotonic()
+            _LOG.warning("the queue is not connected, and hints wait for the scan: %s", self._last_error)
+
+    # Taking.
+
+    async def _read_for_ever(self, take: Take) -> None:
+        while True:
+            await self._there.wait()
+            line, broken = self._line, self._broken
+            if line is None or broken is None:
+                continue
+            reading = asyncio.create_task(self._read(line, take))
+            either: set[asyncio.Future[Any]] = {reading, broken}
+            try:
+                # A client may not notice that its connection is gone while it waits for a message.
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _end(reading)
+            if not broken.done():
+                self._lose(line, _why(reading))
+
+    async def _read(self, line: Line, take: Take) -> None:
+        while True:
+            await self._places.acquire()
+            delivery = None
+            try:
+                delivery = await line.next()
+            finally:
+                if delivery is None:
+                    self._places.release()
+            if delivery is not None:
+                self._delivered_at = time.monotonic()
+                # A task of its own, which outlives the line: a lost connection is no reason to stop in a claim.
+                taking = asyncio.create_task(_take(delivery, take))
+                self._taking.add(taking)
+                taking.add_done_callback(self._taken)
+
+    def _taken(self, taking: asyncio.Task[None]) -> None:
+        self._taking.discard(taking)
+        self._places.release()
+
+
+async def _publish(line: Line, hint: Hint, confirmed: list[Hint]) -> None:
+    await line.publish(hint)
+    confirmed.append(hint)
+
+
+async def _take(delivery: Delivery, take: Take) -> None:
+    """Take one message and acknowledge it, whatever came of it (R2)."""
+    try:
+        hint = decode(delivery.body)
+    except (ValueError, TypeError):
+        _LOG.warning("dropped a message that is no hint, %d bytes", len(delivery.body or b""))
+    else:
+        try:
+            await take(hint)
+        except Exception as error:  # noqa: BLE001 - the scan finds the operation again; a hint never loops
+            _LOG.warning("taking a hint about operation %s failed: %s", hint.operation_id, type(error).__name__)
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await delivery.ack()
+    except Exception as error:  # noqa: BLE001 - it comes again, and whoever gets it finds the claim gone (R1)
+        _LOG.debug("a hint was not acknowledged: %s", _told(error))
+
+
+async def _close(line: Line) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await line.close()
+    except Exception as error:  # noqa: BLE001 - it is of no use any more, and its end is nobody's concern
+        _LOG.debug("a line to the queue did not close: %s", _told(error))
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait until it has ended, but not for ever: not every client ends when it is told to."""
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_STOP_SECONDS)
+
+
+def _why(ended: asyncio.Task[None]) -> Exception:
+    """Say why a task has ended that should not have."""
+    error = None if ended.cancelled() or not ended.done() else ended.exception()
+    return error if isinstance(error, Exception) else ConnectionError("the client stopped to read")
+
+
+def _told(error: BaseException) -> str:
+    """Say in one line what went wrong."""
+    text = " ".join(str(error).split()) or "no answer in time"
+    return f"{type(error).__name__}: {text[:200]}"
