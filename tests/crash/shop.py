@@ -116,6 +116,8 @@ async def _do(user: str, path: str) -> Operation:
             await asyncio.to_thread(_insert, operation.session, user, path)
         case _:
             _effect(user)
+            if operation.attempt == 1 and path == "/dies":
+                _die()
     return operation
 
 

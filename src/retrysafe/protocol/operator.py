@@ -92,15 +92,24 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-def judge_intervention(met: Checkpoint | None, seen: Checkpoint, intervention: Intervention) -> Move | Refusal:
+BEFORE_FIRST = -1
+"""Deaths of an operation that a person lets go on: whoever takes it over counts the attempt before, which was none."""
+
+
+def judge_intervention(
+    met: Checkpoint | None, seen: Checkpoint, intervention: Intervention, *, pivoted: bool = False
+) -> Move | Refusal:
     """Decide whether a person may do this now.
+
+    A released operation goes by way of running: nobody held it, and nobody does.
 
     Args:
         met: the checkpoint, read inside the store's atomic operation.
         seen: the checkpoint as the person saw it.
         intervention: what they want.
+        pivoted: whether the operation has passed the point after which it is never undone.
 
-    Rules: R10, I1, I9.
+    Rules: R7, R10, I1, I9.
     """
     if met is None or met.operation_id != seen.operation_id:
         return Refusal("the operation is not there any more")
@@ -110,10 +119,10 @@ def judge_intervention(met: Checkpoint | None, seen: Checkpoint, intervention: I
         return Refusal(f"an attempt is in flight: wait {met.lease_until - met.now:.0f} s for the end of its lease")
     if met.state not in LEASED and met.state is not State.PARKED:
         return Refusal(f"the operation is {met.state}: only a parked or abandoned one can be settled by hand")
-    return _judge_verb(met, intervention)
+    return _judge_verb(met, intervention, pivoted=pivoted)
 
 
-def _judge_verb(met: Checkpoint, intervention: Intervention) -> Move | Refusal:
+def _judge_verb(met: Checkpoint, intervention: Intervention, *, pivoted: bool) -> Move | Refusal:
     match intervention.verb:
         case Verb.RESUME if met.mode is Mode.ONCE:
             return Refusal("mode once is never run again by itself: `settle` it, or `release` it to its client's retry")
@@ -121,10 +130,14 @@ def _judge_verb(met: Checkpoint, intervention: Intervention) -> Move | Refusal:
             return Move(State.UNDOING if met.undoing else State.RUNNING)
         case Verb.UNDO if met.mode is not Mode.STEPS:
             return Refusal(f"mode {met.mode} has no steps to undo: undo it by hand, then `settle --undone`")
+        case Verb.UNDO if pivoted:
+            return Refusal("it has passed its pivot, so it is never undone: `resume` it, or `settle` it")
         case Verb.UNDO:
             return Move(State.UNDOING)
         case Verb.SETTLE if intervention.outcome is None:
             return Refusal("`settle` needs the outcome: what the client is to be answered")
+        case Verb.SETTLE if met.undoing and not intervention.undone:
+            return Refusal("it was being undone and never goes forward again: `resume` the undo, or `settle --undone`")
         case Verb.SETTLE:
             return Move(State.UNDONE if intervention.undone else State.DONE)
         case Verb.RELEASE if met.undoing:

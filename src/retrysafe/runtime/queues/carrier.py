@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from retrysafe.runtime.backoff import CHANCE
-from retrysafe.runtime.queues.base import Health, Hint, QueueUnavailable, Take, decode
-from retrysafe.runtime.queues.line import Delivery, Line
+from retrysafe.runtime.queues.base import Health, Hint, QueueUnavailable, Take
+from retrysafe.runtime.queues.line import Line
+from retrysafe.runtime.queues.taking import Taking
 
 PARALLEL = 16
 """How many hints are taken at once by default."""
@@ -46,15 +47,14 @@ class Carrier:
             parallel: how many hints are taken at once.
         """
         self._make_line = make_line
-        self._places = asyncio.Semaphore(parallel)
-        self._taking: set[asyncio.Task[None]] = set()
+        self._taking = Taking(parallel)
+        self._take: Take | None = None
         self._line: Line | None = None
         self._broken: asyncio.Future[Exception] | None = None
         self._there = asyncio.Event()
         self._attempted = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._delivered_at: float | None = None
         self._down_since: float | None = None
         self._last_error: str | None = None
 
@@ -90,27 +90,27 @@ class Carrier:
         Raises:
             RuntimeError: it runs already.
         """
-        if self._reading is not None and not self._reading.done():
+        if self._take is not None:
             raise RuntimeError("this queue is being run already")
+        self._take = take
         reading = self._reading = asyncio.create_task(self._read_for_ever(take))
         try:
             await asyncio.wait({reading})
         except asyncio.CancelledError:
-            reading.cancel()
-            for taking in self._taking:
-                taking.cancel()
-            await asyncio.wait({reading, *self._taking})
+            self._taking.cancel()
             raise
+        finally:
+            self._take = None
+            await _end(reading)
         if not reading.cancelled():
             reading.result()
 
     async def stop(self) -> None:
         """Take nothing more, let what is being taken end, and close."""
+        self._take = None
         await _end(self._reading)
-        if self._taking:
-            await asyncio.wait(self._taking, timeout=_STOP_SECONDS)
-        for taking in self._taking:
-            taking.cancel()
+        await self._taking.wait(_STOP_SECONDS)
+        self._taking.cancel()
         await _end(self._keeping)
         self._keeping = None
         self._attempted.clear()
@@ -119,8 +119,8 @@ class Carrier:
     def healthy(self) -> Health:
         """How it is now."""
         since = None
-        if self._delivered_at is not None:
-            since = round(time.monotonic() - self._delivered_at, 3)
+        if self._taking.began_at is not None:
+            since = round(time.monotonic() - self._taking.began_at, 3)
         return Health(
             connected=self._line is not None,
             taking=len(self._taking),
@@ -204,6 +204,7 @@ class Carrier:
             if line is None or broken is None:
                 continue
             reading = asyncio.create_task(self._read(line, take))
+            reading.add_done_callback(_why)
             either: set[asyncio.Future[Any]] = {reading, broken}
             try:
                 # A client may not notice that its connection is gone while it waits for a message.
@@ -214,47 +215,23 @@ class Carrier:
                 self._lose(line, _why(reading))
 
     async def _read(self, line: Line, take: Take) -> None:
-        while True:
-            await self._places.acquire()
+        # Both conditions beside the cancellation, because a client may swallow that: `asyncio.wait_for` does before
+        # Python 3.12, and redis-py uses it with every command.
+        while self._take is take and self._line is line:
+            await self._taking.place()
             delivery = None
             try:
                 delivery = await line.next()
             finally:
                 if delivery is None:
-                    self._places.release()
+                    self._taking.leave()
             if delivery is not None:
-                self._delivered_at = time.monotonic()
-                # A task of its own, which outlives the line: a lost connection is no reason to stop in a claim.
-                taking = asyncio.create_task(_take(delivery, take))
-                self._taking.add(taking)
-                taking.add_done_callback(self._taken)
-
-    def _taken(self, taking: asyncio.Task[None]) -> None:
-        self._taking.discard(taking)
-        self._places.release()
+                self._taking.begin(delivery, take)
 
 
 async def _publish(line: Line, hint: Hint, confirmed: list[Hint]) -> None:
     await line.publish(hint)
     confirmed.append(hint)
-
-
-async def _take(delivery: Delivery, take: Take) -> None:
-    """Take one message and acknowledge it, whatever came of it (R2)."""
-    try:
-        hint = decode(delivery.body)
-    except (ValueError, TypeError):
-        _LOG.warning("dropped a message that is no hint, %d bytes", len(delivery.body or b""))
-    else:
-        try:
-            await take(hint)
-        except Exception as error:  # noqa: BLE001 - the scan finds the operation again; a hint never loops
-            _LOG.warning("taking a hint about operation %s failed: %s", hint.operation_id, type(error).__name__)
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await delivery.ack()
-    except Exception as error:  # noqa: BLE001 - it comes again, and whoever gets it finds the claim gone (R1)
-        _LOG.debug("a hint was not acknowledged: %s", _told(error))
 
 
 async def _close(line: Line) -> None:

@@ -10,8 +10,9 @@ from math import inf
 from msgspec.structs import replace
 
 from retrysafe.protocol.model import Checkpoint, Mode
-from retrysafe.protocol.operator import Audit, Intervention, Refusal, Verb, judge_intervention
+from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
 from retrysafe.protocol.states import FINAL, LEASED, State
+from retrysafe.protocol.steps import PIVOT
 from retrysafe.stores.base import Purged, Query, Wanted
 from retrysafe.stores.decisions import hint_again_at
 from retrysafe.stores.memory.ledger import atomic
@@ -76,19 +77,20 @@ class MemoryVerbs(StepVerbs):
         """Carry out what a person decided, and write the audit (R10)."""
         now = self._clock.now()
         row = self._rows.get(seen.digest)
-        judgement = judge_intervention(None if row is None else row.seen(now), seen, intervention)
+        pivoted = row is not None and (PIVOT, 0) in row.memos
+        judgement = judge_intervention(None if row is None else row.seen(now), seen, intervention, pivoted=pivoted)
         if row is None or isinstance(judgement, Refusal):
             return judgement if isinstance(judgement, Refusal) else Refusal("the operation is not there any more")
         before, state = row.state, judgement.state
         row.fence += 1
-        row.deaths, row.lease_until, row.due_at, row.next_hint_at, row.reason = 0, now, now, 0.0, None
+        row.deaths, row.lease_until, row.due_at, row.next_hint_at, row.reason = BEFORE_FIRST, now, now, 0.0, None
         row.undoing = row.undoing or state is State.UNDOING
         if state in FINAL:
             row.outcome, row.finished_at = intervention.outcome, now
             row.outcome_until = now + intervention.retention_seconds
             row.tombstone_until = now + intervention.tombstone_seconds
         if intervention.verb in {Verb.SETTLE, Verb.RELEASE}:
-            row.request = None
+            row.request, row.tombstone_until = None, now + intervention.tombstone_seconds
         self._enter(row, state)
         self._audit.append(
             Audit(

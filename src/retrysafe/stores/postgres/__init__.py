@@ -5,9 +5,12 @@ Read ``stores/sql`` for what it does and ``queries.sql`` for how.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 try:
-    import psycopg  # noqa: F401 - looked for here, so that what is missing is named once
-    import psycopg_pool  # noqa: F401
+    # Looked for here, so that what is missing is named once.
+    for needed in ("psycopg", "psycopg_pool"):
+        import_module(needed)
 except ImportError as missing:
     raise ImportError("the PostgreSQL store needs psycopg: pip install 'retrysafe[postgres]'") from missing
 

@@ -122,8 +122,8 @@ UPDATE retrysafe_checkpoint SET next_hint_at = ? WHERE digest = ? AND operation_
 
 -- name: bring
 UPDATE retrysafe_checkpoint
-SET state = ?, fence = fence + 1, deaths = 0, lease_until = ?, due_at = ?, undoing = ?, outcome = ?, request = ?,
-    finished_at = ?, outcome_until = ?, tombstone_until = ?, reason = NULL, next_hint_at = 0
+SET state = ?, fence = fence + 1, lease_until = ?, due_at = ?, undoing = ?, outcome = ?, request = ?, finished_at = ?,
+    outcome_until = ?, tombstone_until = ?, deaths = ?, reason = NULL, next_hint_at = 0
 WHERE digest = ? AND operation_id = ? AND fence = ?
 
 -- name: append_audit

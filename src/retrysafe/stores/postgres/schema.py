@@ -84,7 +84,7 @@ def prepare(connection: psycopg.Connection, *, may_migrate: bool) -> None:
             raise SchemaMismatch(found=missing[0].number - 1, needed=migrations()[-1].number)
         apply(connection)
     # Compare-and-set: whoever comes second keeps what the first made.
-    made = statements()["make_meta"].replace("?", "%s")
+    made = statements()["make_meta"].replace("?", "%s").encode()
     connection.execute(made, (secrets.token_bytes(32), secrets.token_bytes(32)))
 
 
@@ -107,8 +107,8 @@ def meta() -> Program[Meta]:
 
 
 def _lacking(connection: psycopg.Connection) -> tuple[Migration, ...]:
-    # Asked of a table: `to_regclass` alone may answer from a cache that is older than the lock which we have waited for.
-    made = connection.execute(_IS_THERE).fetchone()
+    # Asked of a table: `to_regclass` may answer from a cache that is older than the lock which we have waited for.
+    made = connection.execute(_IS_THERE.encode()).fetchone()
     if made is None or not made[0]:
         return migrations()
     return lacking(migrations(), dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall()))

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.model import Checkpoint
-from retrysafe.protocol.operator import Audit, Intervention, Refusal, Verb, judge_intervention
+from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
 from retrysafe.protocol.states import FINAL, LEASED, State
+from retrysafe.protocol.steps import PIVOT
 from retrysafe.stores.base import Purged, Query, Wanted
 from retrysafe.stores.decisions import hint_again_at
 from retrysafe.stores.program import Program, Statement
@@ -54,7 +55,8 @@ class SQLVerbs(StepVerbs):
     def intervene(self, seen: Checkpoint, intervention: Intervention) -> Program[Checkpoint | Refusal]:
         """Carry out what a person decided, and write the audit (R10)."""
         met = yield from self._lock(seen.digest)
-        judgement = judge_intervention(met, seen, intervention)
+        pivot = yield Statement(self._sql["memo"], (seen.operation_id, PIVOT, 0))
+        judgement = judge_intervention(met, seen, intervention, pivoted=bool(pivot.rows))
         if isinstance(judgement, Refusal) or met is None:
             return judgement if isinstance(judgement, Refusal) else Refusal("the operation is not there any more")
         now, state = met.now, judgement.state
@@ -62,7 +64,7 @@ class SQLVerbs(StepVerbs):
             met,
             state=state,
             fence=met.fence + 1,
-            deaths=0,
+            deaths=BEFORE_FIRST,
             lease_until=now,
             due_at=now,
             undoing=met.undoing or state is State.UNDOING,
@@ -77,7 +79,7 @@ class SQLVerbs(StepVerbs):
                 tombstone_until=now + intervention.tombstone_seconds,
             )
         if intervention.verb in {Verb.SETTLE, Verb.RELEASE}:
-            after = replace(after, request=None)
+            after = replace(after, request=None, tombstone_until=now + intervention.tombstone_seconds)
         yield from self._bring(met, after)
         audit = (now, met.operation_id, intervention.verb.value, intervention.by, intervention.note)
         yield Statement(self._sql["append_audit"], (*audit, met.state.value, state.value, after.fence))
@@ -120,6 +122,7 @@ class SQLVerbs(StepVerbs):
             after.finished_at,
             after.outcome_until,
             after.tombstone_until,
+            after.deaths,
         )
         answer = yield Statement(self._sql["bring"], (*terms, *right(met)))
         if not answer.changed:

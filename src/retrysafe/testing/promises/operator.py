@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from retrysafe.protocol.effects import Receipt, Superseded, Written
 from retrysafe.protocol.model import Checkpoint, Claim, Mode
-from retrysafe.protocol.operator import Audit, Intervention, Refusal, Verb, judge_intervention
+from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import Finished, Mismatch
 from retrysafe.stores.base import Lost
@@ -47,7 +47,7 @@ DOES: dict[str, tuple[Intervention, dict[str, State]]] = {
         dict.fromkeys(FORWARD, State.RUNNING) | dict.fromkeys(BACK, State.UNDOING),
     ),
     "undo": (an_intervention(Verb.UNDO), dict.fromkeys(FORWARD + BACK, State.UNDOING)),
-    "settle": (an_intervention(Verb.SETTLE), dict.fromkeys(FORWARD + BACK, State.DONE)),
+    "settle": (an_intervention(Verb.SETTLE), dict.fromkeys(FORWARD, State.DONE)),
     "settle undone": (an_intervention(Verb.SETTLE, undone=True), dict.fromkeys(FORWARD + BACK, State.UNDONE)),
     "release": (an_intervention(Verb.RELEASE), dict.fromkeys(FORWARD, State.RELEASED)),
 }
@@ -76,7 +76,7 @@ class OperatorPromises:
                 continue
             assert answer == met
             assert (met.state, met.fence, met.attempt) == (leads_to[situation], seen.fence + 1, seen.attempt)
-            assert (met.lease_until, met.due_at, met.deaths, met.reason) == (met.now, met.now, 0, None)
+            assert (met.lease_until, met.due_at, met.deaths, met.reason) == (met.now, met.now, BEFORE_FIRST, None)
             assert met.undoing == (seen.undoing or met.state is State.UNDOING)
         assert {line.operation_id for line in runner.audit()} == {claims[key].operation_id for key in leads_to}
 

@@ -1,0 +1,86 @@
+"""Brokers that are down, die and freeze: nobody waits for them, and everybody comes back without help (R1, R2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from retrysafe.runtime.queues.base import QueueUnavailable
+from tests.queues.brokers import Broker
+from tests.queues.workers import put_all, some_hints, until, working
+from tests.services.service import Service
+
+# Two seconds by contract; the rest is for a machine that is busy with other things.
+SOON_SECONDS = 20.0
+
+
+async def is_refused(putting: Coroutine[Any, Any, int]) -> None:
+    async with asyncio.timeout(SOON_SECONDS):
+        with pytest.raises(QueueUnavailable):
+            await putting
+
+
+def test_a_worker_outlives_its_broker(server: tuple[Broker, Service]) -> None:
+    """R2: it starts without one, goes on after kill -9, and takes what comes later; sending fails soon meanwhile."""
+    broker, service = server
+
+    async def scene() -> None:
+        async with working(broker.queue("shop")) as worker:
+            await is_refused(worker.queue.put(some_hints(1)))
+            await asyncio.to_thread(service.start)
+            for _ in range(2):
+                hints = some_hints(5)
+                await put_all(worker.queue, hints)
+                await worker.has_taken(hints)
+                await asyncio.to_thread(service.kill)
+                await until(lambda: not worker.queue.healthy["connected"])
+                await is_refused(worker.queue.put(some_hints(1)))
+                assert worker.queue.healthy["last_error"]
+                await asyncio.to_thread(service.start)
+            hints = some_hints(5)
+            await put_all(worker.queue, hints)
+            await worker.has_taken(hints)
+
+    asyncio.run(scene())
+
+
+def test_a_frozen_broker_keeps_nobody_waiting(server: tuple[Broker, Service]) -> None:
+    """R2: it answers nothing, not even an error; once it goes on, so do hints."""
+    broker, service = server
+
+    async def scene() -> None:
+        await asyncio.to_thread(service.start)
+        async with working(broker.queue("shop")) as worker:
+            hints = some_hints(3)
+            await put_all(worker.queue, hints)
+            await worker.has_taken(hints)
+            service.freeze()
+            await is_refused(worker.queue.put(some_hints(1)))
+            await until(lambda: not worker.queue.healthy["connected"])
+            service.thaw()
+            hints = some_hints(3)
+            await put_all(worker.queue, hints)
+            await worker.has_taken(hints)
+
+    asyncio.run(scene())
+
+
+def test_stopping_does_not_wait_for_a_broker_that_is_gone(server: tuple[Broker, Service]) -> None:
+    broker, service = server
+
+    async def scene() -> None:
+        await asyncio.to_thread(service.start)
+        queue = broker.queue("shop")
+        async with working(queue) as worker:
+            hints = some_hints(1)
+            await put_all(queue, hints)
+            await worker.has_taken(hints)
+            service.freeze()
+            async with asyncio.timeout(SOON_SECONDS * 2):
+                await queue.stop()
+
+    with pytest.raises(AssertionError):
+        asyncio.run(scene())

@@ -1,0 +1,148 @@
+"""All processes of a server as one: listed, stopped, killed; and killed, too, when the tests themselves are.
+
+A server's children may have groups and sessions of their own (PostgreSQL's have), or lose their parent (RabbitMQ's do), so
+that no single system call reaches them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+_IPC_RMID = 0
+_GONE_SECONDS = 60.0
+
+
+def family(root: int) -> set[int]:
+    """Return the processes that descend from one, or are of its group or session, and are not dead.
+
+    Args:
+        root: leads a session, and is not yet reaped; else its number could be somebody else's.
+    """
+    children: dict[int, set[int]] = {}
+    members = set[int]()
+    dead = set[int]()
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        pid, known = int(name), _status(name)
+        if known is None:
+            continue
+        state, parent, group, session = known
+        children.setdefault(parent, set()).add(pid)
+        if root in {pid, group, session}:
+            members.add(pid)
+        if state in "ZX":
+            dead.add(pid)
+    new = members
+    while new := {child for pid in new for child in children.get(pid, ())} - members:
+        members |= new
+    return members - dead
+
+
+def _status(pid: str) -> tuple[str, int, int, int] | None:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - pathlib would double the keeper's start
+            # A program's name may hold spaces and parentheses.
+            state, parent, group, session = file.read().rpartition(") ")[2].split()[:4]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return state, int(parent), int(group), int(session)
+
+
+def freeze(root: int) -> set[int]:
+    """Stop all, the first one first, until nobody is left who could start another; return them."""
+    frozen = set[int]()
+    while new := family(root) - frozen:
+        for pid in sorted(new, key=lambda pid: pid != root):
+            _signal(pid, signal.SIGSTOP)
+        frozen |= new
+    return frozen
+
+
+def thaw(root: int) -> None:
+    """Let all go on."""
+    for pid in family(root):
+        _signal(pid, signal.SIGCONT)
+
+
+def kill(root: int) -> None:
+    """Kill -9 all at once, and return when all are gone; the first one remains to be reaped."""
+    killed = freeze(root) | family(root)
+    for pid in killed:
+        _signal(pid, signal.SIGKILL)
+    give_up_at = time.monotonic() + _GONE_SECONDS
+    while time.monotonic() < give_up_at and any(
+        (known := _status(str(pid))) and known[0] not in "ZX" for pid in killed
+    ):
+        time.sleep(0.002)
+    _remove_shared_memory({root, *killed})
+
+
+def _remove_shared_memory(creators: set[int]) -> None:
+    """Remove the segments that nobody has attached any more: they outlive processes, and there may be only so many."""
+    try:
+        with open("/proc/sysvipc/shm") as file:  # noqa: PTH123 - as above
+            rows = [line.split() for line in file][1:]
+    except FileNotFoundError:
+        return
+    for row in rows:
+        number, creator, attached = int(row[1]), int(row[4]), int(row[6])
+        if creator in creators and not attached:
+            ctypes.CDLL(None).shmctl(number, _IPC_RMID, None)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+class Keeper:
+    """A process that outlives this one however it ends, kills what it was told of, and removes their folders."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-ISE", __file__],
+            stdin=subprocess.PIPE,
+            # Out of reach of Ctrl-C.
+            start_new_session=True,
+        )
+
+    def watch(self, root: int, folder: str) -> None:
+        """Look after a process."""
+        self._tell(f"{root} {folder}\n")
+
+    def forget(self, root: int) -> None:
+        """Look after it no longer: it was reaped."""
+        self._tell(f"{root}\n")
+
+    def close(self) -> None:
+        """Let it go; what is still watched is killed."""
+        self._process.communicate()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+        self._process.stdin.flush()
+
+
+def keep() -> None:
+    """Read what a keeper is told until whoever tells it is gone."""
+    watched: dict[int, str] = {}
+    for line in sys.stdin:
+        root, _, folder = line.rstrip("\n").partition(" ")
+        if folder:
+            watched[int(root)] = folder
+        else:
+            watched.pop(int(root), None)
+    for pid, folder in watched.items():
+        kill(pid)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    keep()
