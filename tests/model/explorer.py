@@ -46,12 +46,14 @@ class Exploration(Generic[Move]):
         states: how many states can be reached.
         transitions: how many moves there are between them.
         depth: the longest of the shortest ways to a state.
+        moves: what happens anywhere.
         broken: by the name of each invariant that does not hold, the moves of a shortest way to where it does not.
     """
 
     states: int
     transitions: int
     depth: int
+    moves: frozenset[Move]
     broken: Mapping[str, Sequence[Move]]
 
 
@@ -66,6 +68,7 @@ class _Search(Generic[State, Move]):
         self._depths = [0]
         self._fair: list[set[int]] = []
         self._transitions = 0
+        self._moves: set[Move] = set()
         self._broken: dict[str, list[Move]] = {}
         self._of_states = dict(model.of_states)
         self._of_moves = dict(model.of_moves)
@@ -77,14 +80,20 @@ class _Search(Generic[State, Move]):
             followers: set[int] = set()
             for move, after in self._model.moves(state):
                 self._transitions += 1
+                self._moves.add(move)
                 follower = self._find(number, move, after)
-                if self._of_moves:
-                    self._judge_move(number, move, after)
+                self._judge_move(number, move, after)
                 if follower != number and self._model.fair(move):
                     followers.add(follower)
             self._fair.append(followers)
         self._judge_liveness()
-        return Exploration(len(self._states), self._transitions, self._depths[-1], self._broken)
+        return Exploration(
+            states=len(self._states),
+            transitions=self._transitions,
+            depth=self._depths[-1],
+            moves=frozenset(self._moves),
+            broken=self._broken,
+        )
 
     def _find(self, number: int, move: Move, after: State) -> int:
         follower = self._numbers.setdefault(after, len(self._states))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tests.model.recovery import CLAIMS
+from tests.model.recovery import CALLS, CLAIMS
 from tests.model.world import FINAL, Move, Operation, Step, World
 
 OfState = Callable[[World], bool]
@@ -100,7 +100,7 @@ def outcome_follows_from_memos(world: World) -> bool:
 def no_call_after_undo_began(before: World, move: Move, _: World) -> bool:
     """I9: no forward call begins once an undo has begun."""
     undone = before.checkpoint.state == "undone" or any(truth.undone for truth in before.truths)
-    return move.what != "calls" or not (undone or any(call.undo for call in before.travelling))
+    return move.what != CALLS or not (undone or any(call.undo for call in before.travelling))
 
 
 def local_effect_with_its_memo(steps: tuple[Step, ...], world: World) -> bool:

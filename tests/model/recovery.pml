@@ -1,34 +1,41 @@
 /*
- * Recovery of one operation that is made of steps: may it die at any line, and be late at any line, without harm?
+ * Recovery of one operation that is made of steps. May a process die at any line, and be late at any line, without harm?
  *
  * The operation charges somebody (an external call that has an undo) and books it (a local write that has an undo).
- * With -DSHIPMENT it then passes its pivot and ships (an external call that has none). Two processes serve requests and
- * look for abandoned operations. Either may die at any line, or go on for ever after its lease is over, and it may be
- * slow at any line. A call arrives whenever it likes, also when its sender is dead. The lease may end at any moment.
+ * With -DSHIPMENT it then passes its pivot and ships (an external call that has none, and whose intent is spared). Two
+ * processes serve requests and look for abandoned operations. Each may die at any line, and each may go on after its
+ * lease is over: nothing tells it. A call arrives whenever it likes, also when its sender is dead. A lease may end at
+ * any moment. A person may resume, undo or settle what is parked.
  *
- * Each macro takes one protection away; next to it the rule of docs/explanation/protocol.md that it is about.
+ * Each macro takes one protection away. Beside it stands the rule of docs/explanation/protocol.md that it belongs to.
  *
  *   -DNO_ATOMIC_CLAIM       C1   a claim compares what it saw in the statement that takes it
- *   -DNO_EXPIRY_ON_READ     C5   whoever reads a checkpoint judges its lease; no sweeper has to come by first
- *   -DNO_FINGERPRINT        F1   another request under the same key is refused
  *   -DNO_FENCE              C4   every write compares the fence in the same statement
+ *   -DNO_EXPIRY_ON_READ     C5   whoever reads a checkpoint judges its lease; nobody has to mark it first
+ *   -DNO_FINGERPRINT        F1   another request under the same key is refused
+ *   -DNO_PERSIST_FIRST      S1   an outcome is durable before a client hears it
  *   -DNO_UNIQUE_MEMO        R4   a step has one memo, and the memo that is there stays
  *   -DNO_CHILD_KEY          R4   whoever is called does nothing twice under one child key
  *   -DNO_INTENT             R5   an intent is durable before the call leaves
  *   -DNO_LOCAL_TRANSACTION  R5   a local effect and its memo are one commit
- *   -DNO_OUTBOX             R12  a message and the outcome that it tells of are one commit
- *   -DNO_PIVOT              R7   that the pivot was passed is durable before anything beyond it begins
+ *   -DNO_BARRIER            R7   an undo leaves a tombstone under the forward child key, which refuses a late call
  *   -DNO_REVERSE_UNDO       R7   steps are undone last first
  *   -DNO_QUIESCE            R7   no undo begins while an earlier attempt may still begin a call that it intended
  *   -DNO_EVERY_ATTEMPT      R7   that goes for each earlier attempt, also where a later one has the step's result
- *   -DNO_BARRIER            R7   an undo leaves a tombstone under the forward child key, which refuses a late call
- *   -DNO_PERSIST_FIRST      S1   an outcome is durable before a client hears it
+ *   -DNO_PIVOT              R7   that the pivot was passed is durable before anything beyond it begins
+ *   -DNO_OUTBOX             R12  a message and the outcome that it tells of are one commit
  *
- * What must hold is asserted under the names of the invariants, I1 to I12; REST is liveness. -DWATCH=8 asserts I8 only,
- * -DWATCH=13 asserts REST only. -DCLAIMS=3 allows one claim more.
+ * What must hold is asserted under the ids of the invariants, I1 to I12; REST is liveness. Two more macros:
  *
- *   spin -a recovery.pml && cc -O2 -DSAFETY -o pan pan.c && ./pan
- *   spin -a -DNO_BARRIER recovery.pml && cc -O2 -DSAFETY -DBFS -o pan pan.c && ./pan; spin -t recovery.pml
+ *   -DWATCH=8               assert I8 only; 13 is REST
+ *   -DCLAIMS=3              three claims instead of two
+ *
+ * By hand:
+ *
+ *   spin -a recovery.pml && cc -DSAFETY -o pan pan.c && ./pan
+ *   spin -a -DNO_BARRIER recovery.pml && cc -DSAFETY -DBFS -o pan pan.c && ./pan; spin -t -DNO_BARRIER recovery.pml
+ *
+ * The first finds nothing. The second finds a shortest way to what breaks, and tells it.
  */
 
 #ifndef CLAIMS
@@ -38,45 +45,48 @@
 #define WATCH 0
 #endif
 
+#define CHARGE 0
+#define BOOK 1  /* local */
+#define SHIP 2  /* beyond the pivot; it has no undo and needs no intent */
 #ifdef SHIPMENT
 #define STEPS 3
-#define PIVOT 2
+#define PIVOT SHIP
 #else
 #define STEPS 2
 #define PIVOT STEPS
 #endif
-#define BOOK 1  /* the step that is local; SHIP, beyond the pivot, has no undo and needs no intent */
-#define SHIP 2
 
+mtype = { charge, book, ship };
+#define NAME(s) (s == CHARGE -> charge : (s == BOOK -> book : ship))
+#define WHO (65 + me)
+
+/* The checkpoint. An outcome is made of the values of the memos, two bits each; ALL_UNDONE is like none of them. */
 mtype = { NONE, RUNNING, UNDOING, PARKED, DONE, UNDONE };
-
-/* What is asserted, by name. Each is true in every state from which the search goes on. */
-bool I1_one_final_outcome = true, I2_memos_stay = true, I3_fences = true, I4_one_effect_per_child_key = true, I5_done_means_once_each = true,
-	I6_undone_means_nothing_left = true, I7_undone_in_reverse = true, I8_outcome_follows_from_memos = true, I9_no_call_after_undo_began = true,
-	I10_local_effect_with_its_memo = true, I11_message_with_its_commit = true, I12_never_two_fingerprints = true, REST_final_or_parked = true;
-
-#define CHECK(number, name, holds)  name = ((holds) || (WATCH != 0 && WATCH != number)); assert(name)
-
-/* The checkpoint. An outcome is made of the memos' values, two bits each; ALL_UNDONE is like none of them. */
 mtype state = NONE;
 byte fence, outcome;
-bool leased, turned, pivoted;
+bool leased;
+bool turned;  /* it was turned back once, and never goes forward again */
+bool pivoted;
 #define ALL_UNDONE 1
 
-/* A step: what the checkpoint says of it, what really happened, and the calls that travel, one bit for each fence. */
 typedef Step {
+	/* What the checkpoint says of it; memo 0 is "not known". */
 	bool intent; byte memo; bool undone;
+	/* What really happened: calls answered, effects ever made, effects not taken back; an undo has come; a tombstone is
+	   there. 2 is "more than one". A call gives its number, so that no two calls give the same. */
 	byte calls; byte made; byte standing; bool taken_back; bool refuses;
+	/* Calls, and calls of the undo, that have left and not arrived: a bit for the fence of each. */
 	byte out; byte back
 };
 Step step[STEPS];
 
-/* What others must know of a process: the fence it believes in, the step it intends to call (counted from 1), the call
-   and the undo that it waits for (likewise), and what came back. */
-typedef Process { byte fence; byte intends; byte waits; byte waits_undo; byte got; bool back };
+/* What others can tell of a process, or the network must know: the fence that it believes to hold; the step that it is
+   about to call, has called, or has called the undo of, each counted from 1; what was answered; whether it goes back. */
+typedef Process { byte fence; byte intends; byte waits; byte waits_back; byte answer; bool back };
 Process process[2];
 
-byte heard, heard_by_other, messages;
+byte heard, heard_by_other;  /* what the client was answered, and another request under its key */
+byte messages;               /* in the outbox */
 #ifdef NO_EXPIRY_ON_READ
 bool swept;
 bool sweeper = true;
@@ -85,145 +95,173 @@ bool sweeper = true;
 #define FINAL (state == DONE || state == UNDONE)
 #define OPEN (state == RUNNING || state == UNDOING)
 #define ABANDONED (OPEN && !leased && fence < CLAIMS)
-#ifdef NO_EXPIRY_ON_READ
-#define FREE (state == NONE || (ABANDONED && swept))
+#define MAY_HAVE_HAPPENED(s) ((step[s].intent || step[s].memo > 0) && !step[s].undone)
+#define MEMOS2 (step[CHARGE].memo + 4 * step[BOOK].memo)
+#define STAND2 (step[CHARGE].standing == 1 && step[BOOK].standing == 1)
+#define GONE2 (step[CHARGE].standing == 0 && step[BOOK].standing == 0)
+#define ONCE2 (step[CHARGE].made == 1 && step[BOOK].made == 1)
+#define TRAVELS2 (step[CHARGE].out || step[CHARGE].back)
+#ifdef SHIPMENT
+#define MEMOS (MEMOS2 + 16 * step[SHIP].memo)
+#define STAND (STAND2 && step[SHIP].standing == 1)
+#define GONE (GONE2 && step[SHIP].standing == 0)
+#define ONCE (ONCE2 && step[SHIP].made == 1)
+#define TRAVELS (TRAVELS2 || step[SHIP].out)
+#define ONE_EACH (step[CHARGE].made <= 1 && step[SHIP].made <= 1)
+#define NEXT (step[CHARGE].memo == 0 -> CHARGE : (step[BOOK].memo == 0 -> BOOK : (step[SHIP].memo == 0 -> SHIP : STEPS)))
 #else
-#define FREE (state == NONE || ABANDONED)
+#define MEMOS MEMOS2
+#define STAND STAND2
+#define GONE GONE2
+#define ONCE ONCE2
+#define TRAVELS TRAVELS2
+#define ONE_EACH (step[CHARGE].made <= 1)
+#define NEXT (step[CHARGE].memo == 0 -> CHARGE : (step[BOOK].memo == 0 -> BOOK : STEPS))
 #endif
+
+/* Each of them is true in every state from which the search goes on. */
+bool I1_one_final_outcome = true, I2_memos_stay = true, I3_writes_carry_the_fence = true,
+	I4_one_effect_per_child_key = true, I5_done_means_once_each = true, I6_undone_means_nothing_left = true,
+	I7_undone_in_reverse = true, I8_outcome_follows_from_memos = true, I9_no_call_after_undo_began = true,
+	I10_local_effect_with_its_memo = true, I11_message_with_its_commit = true, I12_never_two_fingerprints = true,
+	REST_final_or_parked = true;
+
+#define WATCHED(number) (WATCH == 0 || WATCH == number)
+#define CHECK(number, name, holds) name = ((holds) || !WATCHED(number)); assert(name)
+
+/* A claim or a write that the store accepted. */
+inline wrote() {
+	CHECK(1, I1_one_final_outcome, !FINAL);
+	CHECK(3, I3_writes_carry_the_fence, process[me].fence == fence)
+}
 
 #ifdef NO_FENCE
 #define HOLDS true
 #else
 #define HOLDS (process[me].fence == fence)
 #endif
+/* What the store accepts: anything that begins; what a step gave, and the outcome; what takes back. */
+#define MAY_BEGIN (state == RUNNING && HOLDS)
+#define MAY_TELL ((state == RUNNING || state == PARKED) && HOLDS)
+#define MAY_UNDO ((state == UNDOING || state == PARKED) && HOLDS)
 
-#define MAY_BE_UNDONE(s) (s != SHIP && (step[s].intent || step[s].memo) && !step[s].undone)
-#define TRAVELS_OF(s) (step[s].out || step[s].back)
-#ifdef SHIPMENT
-#define TRAVELS (TRAVELS_OF(0) || TRAVELS_OF(SHIP))
-#define ALL_STAND (step[0].standing == 1 && step[1].standing == 1 && step[2].standing == 1)
-#define ALL_ONCE (ALL_STAND && step[0].made == 1 && step[1].made == 1 && step[2].made == 1)
-#define NONE_STANDS (!step[0].standing && !step[1].standing && !step[2].standing)
-#define OF_MEMOS (step[0].memo + 4 * step[1].memo + 16 * step[2].memo)
-#define ONE_EACH (step[0].made <= 1 && step[2].made <= 1)
+#ifdef NO_EXPIRY_ON_READ
+#define FREE (state == NONE || (ABANDONED && swept))
 #else
-#define TRAVELS TRAVELS_OF(0)
-#define ALL_STAND (step[0].standing == 1 && step[1].standing == 1)
-#define ALL_ONCE (ALL_STAND && step[0].made == 1 && step[1].made == 1)
-#define NONE_STANDS (!step[0].standing && !step[1].standing)
-#define OF_MEMOS (step[0].memo + 4 * step[1].memo)
-#define ONE_EACH (step[0].made <= 1)
+#define FREE (state == NONE || ABANDONED)
 #endif
-#define UNDO_BEGAN (state == UNDONE || step[0].taken_back || step[1].taken_back || step[0].back)
 
-inline more(count) { if :: count < 2 -> count++ :: else fi }
-inline less(count) { if :: count > 0 -> count-- :: else fi }
+#ifdef NO_UNIQUE_MEMO
+#define IS_THERE(s) false
+#else
+#define IS_THERE(s) (step[s].memo > 0)
+#endif
 
-/* A write that the store accepted. */
-inline wrote()
-{
-	CHECK(1, I1_one_final_outcome, !FINAL);
-	CHECK(3, I3_fences, process[me].fence == fence)
+#ifdef NO_PIVOT
+#define BEYOND_PIVOT true
+#else
+#define BEYOND_PIVOT pivoted
+#endif
+
+/* The next step to undo, or STEPS when there is none. */
+#ifdef NO_REVERSE_UNDO
+#define TO_UNDO (MAY_HAVE_HAPPENED(CHARGE) -> CHARGE : (MAY_HAVE_HAPPENED(BOOK) -> BOOK : STEPS))
+#else
+#define TO_UNDO (MAY_HAVE_HAPPENED(BOOK) -> BOOK : (MAY_HAVE_HAPPENED(CHARGE) -> CHARGE : STEPS))
+#endif
+
+/* The time-outs of earlier attempts have passed: none can begin a call that it intended. */
+#define OTHER process[1 - me]
+#define EARLIER_INTENDS (OTHER.intends > 0 && OTHER.fence < process[me].fence)
+#ifdef NO_QUIESCE
+#define QUIET true
+#else
+#ifdef NO_EVERY_ATTEMPT
+#define QUIET (!EARLIER_INTENDS || step[OTHER.intends - 1].memo > 0)
+#else
+#define QUIET (!EARLIER_INTENDS)
+#endif
+#endif
+
+inline more(count) { count = (count < 2 -> count + 1 : 2) }
+
+inline happens(s) { more(step[s].made); more(step[s].standing) }
+
+inline is_taken_back(s) {
+	CHECK(7, I7_undone_in_reverse, step[s].taken_back || s == BOOK || !MAY_HAVE_HAPPENED(BOOK));
+	step[s].standing = (step[s].standing > 0 -> step[s].standing - 1 : 0);
+	step[s].taken_back = true
 }
 
-inline memoize(s, given)
-{
+inline memoize(s, given) {
 	wrote();
 	CHECK(2, I2_memos_stay, step[s].memo == 0 || step[s].memo == given);
 	step[s].memo = given
 }
 
-/* Where an undo of a step takes effect. */
-inline took_back(s)
-{
-	CHECK(7, I7_undone_in_reverse, step[s].taken_back || s != 0 || !MAY_BE_UNDONE(BOOK));
-	less(step[s].standing);
-	step[s].taken_back = true
-}
-
-inline end_as(how, given)
-{
+inline make_final(how, given) {
 	state = how;
 	outcome = given;
 	leased = false;
 #ifndef NO_OUTBOX
-	if :: how == DONE -> messages = 1 :: else fi
+	messages = (how == DONE -> 1 : messages);
 #endif
 }
 
-/* The next step to undo, or STEPS when there is none; steps are looked at from the end, or without reverse undo from
-   the beginning. */
-inline find_undo()
-{
-	if
-#ifdef NO_REVERSE_UNDO
-	:: MAY_BE_UNDONE(0) -> at = 0
-	:: !MAY_BE_UNDONE(0) && MAY_BE_UNDONE(BOOK) -> at = BOOK
-#else
-	:: MAY_BE_UNDONE(BOOK) -> at = BOOK
-	:: !MAY_BE_UNDONE(BOOK) && MAY_BE_UNDONE(0) -> at = 0
-#endif
-	:: else -> at = STEPS
-	fi
+/* Forgets everything: it dies, or it stops because a write was refused. The next attempt finds it ready for another. */
+inline stop() {
+	process[me].fence = 0; process[me].intends = 0; process[me].waits = 0; process[me].waits_back = 0;
+	process[me].answer = 0; process[me].back = false;
+	at = 0; known = 0
 }
 
-/* Takes the claim under the next fence, and takes up what the memos say. */
-inline take(seen)
-{
+inline take(seen) {
 	CHECK(1, I1_one_final_outcome, !FINAL);
-	CHECK(3, I3_fences, seen + 1 > fence);
+	CHECK(3, I3_writes_carry_the_fence, seen + 1 > fence);
 	fence = seen + 1;
 	process[me].fence = fence;
-	leased = true;
 #ifdef NO_EXPIRY_ON_READ
-	swept = false
+	swept = false;
 #endif
+	leased = true
 }
 
-inline take_forward(seen)
-{
+inline take_forward(seen) {
+	printf("%c claims\n", WHO);
 	take(seen);
 	state = RUNNING;
-	at = (step[0].memo -> (step[1].memo -> (STEPS == 3 && step[STEPS - 1].memo -> STEPS : 2) : 1) : 0);
-	known = OF_MEMOS
+	at = NEXT;
+	known = MEMOS
 }
 
-inline take_to_undo(seen)
-{
-	take(seen);
+inline turn_back() {
 	state = UNDOING;
 	turned = true;
 	process[me].back = true;
-	find_undo()
+	at = TO_UNDO
 }
 
-inline forget()
-{
-	process[me].fence = 0; process[me].intends = 0; process[me].waits = 0; process[me].waits_undo = 0;
-	process[me].got = 0; process[me].back = false;
-	at = 0; value = 0; known = 0
+inline take_to_undo(seen) {
+	printf("%c claims, to undo\n", WHO);
+	take(seen);
+	turn_back()
 }
-
-/* May this process begin an undo, though the other attempt may be about to call? */
-#ifdef NO_QUIESCE
-#define QUIET true
-#else
-#define OTHER process[1 - me]
-#ifdef NO_EVERY_ATTEMPT
-#define QUIET (!OTHER.intends || OTHER.fence >= process[me].fence || step[OTHER.intends - 1].memo)
-#else
-#define QUIET (!OTHER.intends || OTHER.fence >= process[me].fence)
-#endif
-#endif
 
 proctype serve(byte me)
 {
-	byte at, value, known;
+	byte at;     /* the step that it is at; STEPS at the end */
+	byte known;  /* what the steps before gave, as it knows it */
 
-idle:
-end:	if
+end_idle:
+	if
 #ifdef NO_ATOMIC_CLAIM
-	:: atomic { FREE -> process[me].fence = fence; goto looked }
+	:: atomic { FREE -> printf("%c looks\n", WHO); process[me].fence = fence };
+		if
+		:: atomic { !FINAL && !turned -> take_forward(process[me].fence); goto ready }
+		:: atomic { !FINAL && turned -> take_to_undo(process[me].fence); goto going_back }
+		:: atomic { state == RUNNING && !pivoted -> take_to_undo(process[me].fence); goto going_back }
+		:: goto dead
+		fi
 #else
 	:: atomic { FREE && !turned -> take_forward(fence); goto ready }
 	:: atomic { FREE && turned -> take_to_undo(fence); goto going_back }
@@ -231,188 +269,193 @@ end:	if
 #endif
 	fi;
 
-#ifdef NO_ATOMIC_CLAIM
-looked:
+ready:  /* going forward, and about to begin a step, or at the end */
 	if
-	:: atomic { FINAL -> forget(); goto idle }
-	:: atomic { !FINAL && !turned -> take_forward(process[me].fence); goto ready }
-	:: atomic { !FINAL && turned -> take_to_undo(process[me].fence); goto going_back }
-	:: atomic { state == RUNNING && !pivoted -> take_to_undo(process[me].fence); goto going_back }
-	:: atomic { forget(); goto idle }
-	fi;
-#endif
-
-	/* Forward: about to begin a step, or at the end. */
-ready:
-	if
-#ifndef NO_PIVOT
-	:: atomic { at < STEPS && at == PIVOT && !pivoted && state == RUNNING && HOLDS -> wrote(); pivoted = true; goto ready }
-#define BEFORE_IT (at != PIVOT || pivoted)
-#else
-#define BEFORE_IT true
-#endif
 #ifdef NO_INTENT
-	:: atomic { at == 0 -> goto calling }
+	:: at == CHARGE -> goto calling
 #else
-	:: atomic { at == 0 && state == RUNNING && HOLDS -> wrote(); step[0].intent = true; process[me].intends = 1; goto calling }
+	:: atomic { at == CHARGE && MAY_BEGIN ->
+		printf("%c writes the intent of charge\n", WHO);
+		wrote(); step[CHARGE].intent = true; process[me].intends = CHARGE + 1; goto calling }
 #endif
-	:: atomic { at == SHIP && STEPS == 3 && BEFORE_IT -> goto calling }
+	:: atomic { at == CHARGE && MAY_BEGIN && step[CHARGE].intent && step[CHARGE].memo == 0 ->
+		printf("%c parks it: nobody knows whether charge happened\n", WHO);
+		wrote(); state = PARKED; goto dead }
 #ifdef NO_LOCAL_TRANSACTION
 	:: atomic { at == BOOK ->
-		more(step[BOOK].calls); more(step[BOOK].made); more(step[BOOK].standing);
-		value = step[BOOK].calls; goto knows }
+		printf("%c commits the effect of book\n", WHO);
+		more(step[BOOK].calls); happens(BOOK); process[me].answer = step[BOOK].calls; goto knows }
 #else
-#ifdef NO_UNIQUE_MEMO
-#define MEMO_THERE false
-#else
-#define MEMO_THERE (step[BOOK].memo > 0)
-#endif
-	:: atomic { at == BOOK && (state == RUNNING || state == PARKED) && HOLDS && MEMO_THERE ->
-		known = known + 4 * step[BOOK].memo; at++; goto ready }
-	:: atomic { at == BOOK && (state == RUNNING || state == PARKED) && HOLDS && !MEMO_THERE ->
-		more(step[BOOK].calls); more(step[BOOK].made); more(step[BOOK].standing);
-		memoize(BOOK, step[BOOK].calls);
+	:: atomic { at == BOOK && MAY_TELL && !IS_THERE(BOOK) ->
+		more(step[BOOK].calls); happens(BOOK); memoize(BOOK, step[BOOK].calls);
 		if
-		:: known = known + 4 * step[BOOK].memo; at++
-		:: skip  /* it was committed, and the process did not hear of it */
+		:: printf("%c commits effect and memo of book\n", WHO); known = known + 4 * step[BOOK].memo; at++
+		:: printf("%c commits effect and memo of book, and does not hear of it\n", WHO)
 		fi;
 		goto ready }
+	:: atomic { at == BOOK && MAY_TELL && IS_THERE(BOOK) ->
+		printf("%c finds its memo of book\n", WHO);
+		known = known + 4 * step[BOOK].memo; at++; goto ready }
 #endif
+#ifdef SHIPMENT
+#ifndef NO_PIVOT
+	:: atomic { at == PIVOT && !pivoted && MAY_BEGIN ->
+		printf("%c passes the pivot\n", WHO);
+		wrote(); pivoted = true; goto ready }
+#endif
+	:: at == SHIP && BEYOND_PIVOT -> goto calling
+#endif
+	:: atomic { at == STEPS ->
 #ifdef NO_PERSIST_FIRST
-	:: atomic { at == STEPS && !heard -> heard = known; goto recording }
-	:: atomic { at == STEPS && heard -> goto recording }
-#else
+		if
+		:: !heard -> printf("%c answers its client\n", WHO); heard = known
+		:: else
+		fi;
+#endif
 #ifdef NO_OUTBOX
-	:: atomic { at == STEPS -> more(messages); goto recording }
-#else
-	:: atomic { at == STEPS -> goto recording }
+		printf("%c sends the message\n", WHO); more(messages);
 #endif
-#endif
-	:: atomic { at <= PIVOT && !pivoted && state == RUNNING && HOLDS ->  /* the operation refuses: back, at once */
-		wrote(); state = UNDOING; turned = true; process[me].back = true; find_undo(); goto going_back }
-	:: atomic { at == 0 && step[0].intent && !step[0].memo && state == RUNNING && HOLDS ->  /* nobody knows: park */
-		wrote(); state = PARKED; forget(); goto idle }
-	:: atomic { forget(); goto idle }  /* it dies, or its write was refused */
+		goto recording }
+	:: atomic { at <= PIVOT && !pivoted && MAY_BEGIN ->
+		printf("%c turns back\n", WHO);
+		wrote(); turn_back(); goto going_back }
+	:: goto dead
 	fi;
 
 calling:
 	if
 	:: atomic { true ->
-		CHECK(9, I9_no_call_after_undo_began, !UNDO_BEGAN);
+		printf("%c calls %e\n", WHO, NAME(at));
+		CHECK(9, I9_no_call_after_undo_began, state != UNDONE && !step[CHARGE].taken_back && !step[BOOK].taken_back
+			&& !step[CHARGE].back);
 		step[at].out = step[at].out | (1 << process[me].fence);
 		process[me].intends = 0; process[me].waits = at + 1 }
-	:: atomic { forget(); goto idle }
+	:: goto dead
 	fi;
-end_waiting:
 	if
-	:: atomic { process[me].got > 0 -> value = process[me].got; process[me].got = 0 }
-	:: atomic { forget(); goto idle }
+	:: process[me].answer > 0
+	:: goto dead
 	fi;
+
 knows:
 	if
-#ifdef NO_UNIQUE_MEMO
-	:: atomic { (state == RUNNING || state == PARKED) && HOLDS ->
-		memoize(at, value);
-#else
-	:: atomic { (state == RUNNING || state == PARKED) && HOLDS ->
+	:: atomic { MAY_TELL ->
 		if
-		:: step[at].memo == 0 -> memoize(at, value)
-		:: else  /* with a fence it is its own, whose commit went unheard; without one nobody can tell */
+		:: !IS_THERE(at) -> printf("%c writes the memo of %e\n", WHO, NAME(at)); memoize(at, process[me].answer)
+		:: else ->
+			/* With a fence it can only be its own, whose commit went unheard; without one nobody can tell. */
+			printf("%c takes the memo of %e for its own\n", WHO, NAME(at))
 		fi;
-#endif
-		known = known + (value << (2 * at)); value = 0; at++; goto ready }
-	:: atomic { forget(); goto idle }
+		known = known + (process[me].answer << (2 * at)); process[me].answer = 0; at++; goto ready }
+	:: goto dead
 	fi;
+
 recording:
 	if
-	:: atomic { (state == RUNNING || state == PARKED) && HOLDS -> wrote(); end_as(DONE, known); forget(); goto idle }
-	:: atomic { forget(); goto idle }
+	:: atomic { MAY_TELL -> printf("%c records the outcome\n", WHO); wrote(); make_final(DONE, known); goto dead }
+	:: goto dead
 	fi;
 
-	/* Back: about to undo a step, or at the end. */
-going_back:
+going_back:  /* about to undo a step, or at the end */
 	if
-	:: atomic { at == 0 && QUIET ->
-		step[0].back = step[0].back | (1 << process[me].fence);
-		process[me].back = false; process[me].waits_undo = 1; goto end_waiting_back }
-	:: atomic { at == BOOK && QUIET && (state == UNDOING || state == PARKED) && HOLDS ->
-		wrote(); took_back(BOOK); step[BOOK].undone = true; find_undo(); goto going_back }
-	:: atomic { at == STEPS && (state == UNDOING || state == PARKED) && HOLDS ->
-		wrote(); end_as(UNDONE, ALL_UNDONE); forget(); goto idle }
-	:: atomic { forget(); goto idle }
+	:: atomic { at == CHARGE && QUIET ->
+		printf("%c calls the undo of charge\n", WHO);
+		step[CHARGE].back = step[CHARGE].back | (1 << process[me].fence);
+		process[me].back = false; process[me].waits_back = CHARGE + 1; goto waiting_back }
+	:: atomic { at == BOOK && QUIET && MAY_UNDO ->
+		printf("%c commits undo and memo of book\n", WHO);
+		wrote(); is_taken_back(BOOK); step[BOOK].undone = true; at = TO_UNDO; goto going_back }
+	:: atomic { at == STEPS && MAY_UNDO ->
+		printf("%c records undone\n", WHO);
+		wrote(); make_final(UNDONE, ALL_UNDONE); goto dead }
+	:: atomic { at < STEPS && state == UNDOING && HOLDS ->
+		printf("%c parks it: the undo does not go through\n", WHO);
+		wrote(); state = PARKED; goto dead }
+	:: goto dead
 	fi;
-end_waiting_back:
+
+waiting_back:
 	if
-	:: atomic { process[me].got > 0 -> process[me].got = 0 }
-	:: atomic { forget(); goto idle }
+	:: process[me].answer > 0
+	:: goto dead
 	fi;
 	if
-	:: atomic { (state == UNDOING || state == PARKED) && HOLDS ->
-		wrote(); step[0].undone = true; process[me].back = true; find_undo(); goto going_back }
-	:: atomic { forget(); goto idle }
-	fi
+	:: atomic { MAY_UNDO ->
+		printf("%c writes the memo of the undo of charge\n", WHO);
+		wrote(); step[CHARGE].undone = true; process[me].answer = 0; process[me].back = true; at = TO_UNDO;
+		goto going_back }
+	:: goto dead
+	fi;
+
+dead:
+	atomic { stop(); goto end_idle }
 }
 
-/* Whoever still waits for the call hears the answer: how many calls there were under its child key. */
-inline answer(s, f, given)
-{
-	if :: process[0].waits == s + 1 && process[0].fence == f -> process[0].got = given; process[0].waits = 0 :: else fi;
-	if :: process[1].waits == s + 1 && process[1].fence == f -> process[1].got = given; process[1].waits = 0 :: else fi
-}
+/* Whoever still waits for a call that arrives hears the answer. */
+#define WAITS(p, s, f) (process[p].waits == s + 1 && process[p].fence == f)
+#define WAITS_BACK(p, f) (process[p].waits_back == CHARGE + 1 && process[p].fence == f)
+inline hears(p, given) { process[p].answer = given; process[p].waits = 0; process[p].waits_back = 0 }
 
-inline arrive(s, f)
-{
+inline arrive(s, f) {
 	step[s].out = step[s].out & ~(1 << f);
 	if
-	:: step[s].refuses  /* whoever waits for it waits in vain, and may die */
+	:: step[s].refuses -> printf("the call of %e is refused\n", NAME(s))
 	:: else ->
+		printf("the call of %e arrives\n", NAME(s));
 		more(step[s].calls);
-#ifndef NO_CHILD_KEY
-		if :: step[s].made == 0 -> more(step[s].made); more(step[s].standing) :: else fi;
+#ifdef NO_CHILD_KEY
+		happens(s);
 #else
-		more(step[s].made); more(step[s].standing);
+		if :: step[s].made == 0 -> happens(s) :: else fi;
 #endif
-		answer(s, f, step[s].calls)
+		if :: WAITS(0, s, f) -> hears(0, step[s].calls) :: else fi;
+		if :: WAITS(1, s, f) -> hears(1, step[s].calls) :: else fi
 	fi
 }
 
-inline arrive_back(f)
-{
-	step[0].back = step[0].back & ~(1 << f);
+inline arrive_back(f) {
+	printf("the undo of charge arrives\n");
+	step[CHARGE].back = step[CHARGE].back & ~(1 << f);
 #ifdef NO_CHILD_KEY
-	took_back(0);
+	is_taken_back(CHARGE);
 #else
-	if :: !step[0].taken_back -> took_back(0) :: else fi;
+	if :: !step[CHARGE].taken_back -> is_taken_back(CHARGE) :: else fi;
 #endif
 #ifndef NO_BARRIER
-	step[0].refuses = true;
+	step[CHARGE].refuses = true;
 #endif
-	if :: process[0].waits_undo && process[0].fence == f -> process[0].got = 1; process[0].waits_undo = 0 :: else fi;
-	if :: process[1].waits_undo && process[1].fence == f -> process[1].got = 1; process[1].waits_undo = 0 :: else fi
+	if :: WAITS_BACK(0, f) -> hears(0, 1) :: else fi;
+	if :: WAITS_BACK(1, f) -> hears(1, 1) :: else fi
 }
 
 #define ARRIVES(s, f) :: atomic { (step[s].out & (1 << f)) -> arrive(s, f) }
-#define ARRIVES_BACK(f) :: atomic { (step[0].back & (1 << f)) -> arrive_back(f) }
+#define ARRIVES_BACK(f) :: atomic { (step[CHARGE].back & (1 << f)) -> arrive_back(f) }
 
 active proctype network()
 {
 end:	do
-	ARRIVES(0, 1) ARRIVES(0, 2) ARRIVES(0, 3)
-	ARRIVES_BACK(1) ARRIVES_BACK(2) ARRIVES_BACK(3)
+	ARRIVES(CHARGE, 1) ARRIVES_BACK(1) ARRIVES(CHARGE, 2) ARRIVES_BACK(2)
+#if CLAIMS > 2
+	ARRIVES(CHARGE, 3) ARRIVES_BACK(3)
+#endif
 #ifdef SHIPMENT
-	ARRIVES(SHIP, 1) ARRIVES(SHIP, 2) ARRIVES(SHIP, 3)
+	ARRIVES(SHIP, 1) ARRIVES(SHIP, 2)
+#if CLAIMS > 2
+	ARRIVES(SHIP, 3)
+#endif
 #endif
 	od
 }
 
+/* Time, and the scan that parks what the last claim left (R8). */
 active proctype time()
 {
 end:	do
-	:: atomic { OPEN && leased -> leased = false }
-	:: atomic { OPEN && !leased && fence >= CLAIMS -> state = PARKED }  /* its attempts are spent (R8) */
+	:: atomic { OPEN && leased -> printf("the lease ends\n"); leased = false }
+	:: atomic { OPEN && !leased && fence >= CLAIMS -> printf("the scan parks it\n"); state = PARKED }
 #ifdef NO_EXPIRY_ON_READ
-	:: atomic { OPEN && !leased && !swept && sweeper -> swept = true }
-	:: atomic { sweeper -> sweeper = false }
+	:: atomic { sweeper && OPEN && !leased && !swept -> printf("the sweeper marks it\n"); swept = true }
+	:: atomic { sweeper -> printf("the sweeper dies\n"); sweeper = false }
 #endif
 	od
 }
@@ -420,50 +463,56 @@ end:	do
 active proctype clients()
 {
 end:	do
-	:: atomic { outcome && !heard -> heard = outcome }
+	:: atomic { outcome && !heard -> printf("the client hears the outcome\n"); heard = outcome }
 #ifdef NO_FINGERPRINT
-	:: atomic { outcome && !heard_by_other -> heard_by_other = outcome }
+	:: atomic { outcome && !heard_by_other ->
+		printf("another request hears the outcome\n"); heard_by_other = outcome }
 #endif
 	od
 }
 
-/* A person, about what is parked. Each verb raises the fence (R10). Who settles it has seen that nothing travels. */
-#define SETTLED_DOWN (!TRAVELS && !process[0].intends && !process[1].intends && !process[0].back && !process[1].back)
+/* A person, about what is parked. Each verb raises the fence (R10). Who settles it has seen what really happened, and
+   that no call travels or may begin any more. */
+#define CALM(p) (!process[p].intends && !process[p].back)
+#define SEEN (state == PARKED && !TRAVELS && CALM(0) && CALM(1))
+
+inline known_by_now(s) { step[s].memo = (step[s].memo > 0 -> step[s].memo : step[s].calls) }
 
 active proctype operator()
 {
 end:	do
-	:: atomic { state == PARKED && fence < CLAIMS && !turned -> fence++; leased = false; state = RUNNING }
-	:: atomic { state == PARKED && fence < CLAIMS && turned -> fence++; leased = false; state = UNDOING }
+	:: atomic { state == PARKED && fence < CLAIMS ->
+		printf("the operator resumes it\n");
+		fence++; leased = false; state = (turned -> UNDOING : RUNNING) }
 	:: atomic { state == PARKED && fence < CLAIMS && !turned && !pivoted ->
+		printf("the operator has it undone\n");
 		fence++; leased = false; turned = true; state = UNDOING }
-	:: atomic { state == PARKED && SETTLED_DOWN && ALL_STAND ->
-		fence++;
-		if :: step[0].memo == 0 -> step[0].memo = step[0].calls :: else fi;
-		if :: step[1].memo == 0 -> step[1].memo = step[1].calls :: else fi;
+	:: atomic { SEEN && STAND ->
+		printf("the operator settles it as done\n");
+		fence++; known_by_now(CHARGE); known_by_now(BOOK);
 #ifdef SHIPMENT
-		if :: step[2].memo == 0 -> step[2].memo = step[2].calls :: else fi;
+		known_by_now(SHIP);
 #endif
-		end_as(DONE, OF_MEMOS) }
-	:: atomic { state == PARKED && SETTLED_DOWN && NONE_STANDS -> fence++; end_as(UNDONE, ALL_UNDONE) }
+		make_final(DONE, MEMOS) }
+	:: atomic { SEEN && GONE -> printf("the operator settles it as undone\n"); fence++; make_final(UNDONE, ALL_UNDONE) }
 	od
 }
 
-/* Stands by and looks: a line of it can only be taken where an invariant does not hold, or when nothing moves any more. */
-#define BROKEN(number, holds) (!(holds) && (WATCH == 0 || WATCH == number))
+/* Looks on. A line can only be taken where an invariant does not hold, the last one when nothing moves any more. */
+#define BREAKS(number, holds) WATCHED(number) && !(holds)
 
 active proctype watch()
 {
 end:	do
-	:: BROKEN(1, heard == 0 || outcome == 0 || heard == outcome) -> CHECK(1, I1_one_final_outcome, false)
-	:: BROKEN(4, ONE_EACH) -> CHECK(4, I4_one_effect_per_child_key, false)
-	:: BROKEN(5, state != DONE || ALL_ONCE) -> CHECK(5, I5_done_means_once_each, false)
-	:: BROKEN(6, state != UNDONE || TRAVELS || NONE_STANDS) -> CHECK(6, I6_undone_means_nothing_left, false)
-	:: BROKEN(8, state != DONE || outcome == OF_MEMOS) -> CHECK(8, I8_outcome_follows_from_memos, false)
-	:: BROKEN(10, step[BOOK].made == (step[BOOK].memo > 0) && step[BOOK].standing == step[BOOK].made - step[BOOK].undone) ->
+	:: BREAKS(1, heard == 0 || outcome == 0 || heard == outcome) -> CHECK(1, I1_one_final_outcome, false)
+	:: BREAKS(4, ONE_EACH) -> CHECK(4, I4_one_effect_per_child_key, false)
+	:: BREAKS(5, state != DONE || (ONCE && STAND)) -> CHECK(5, I5_done_means_once_each, false)
+	:: BREAKS(6, state != UNDONE || TRAVELS || GONE) -> CHECK(6, I6_undone_means_nothing_left, false)
+	:: BREAKS(8, state != DONE || outcome == MEMOS) -> CHECK(8, I8_outcome_follows_from_memos, false)
+	:: BREAKS(10, step[BOOK].made == (step[BOOK].memo > 0) && step[BOOK].standing == step[BOOK].made - step[BOOK].undone) ->
 		CHECK(10, I10_local_effect_with_its_memo, false)
-	:: BROKEN(11, messages == (state == DONE)) -> CHECK(11, I11_message_with_its_commit, false)
-	:: BROKEN(12, heard <= ALL_UNDONE || heard_by_other <= ALL_UNDONE) -> CHECK(12, I12_never_two_fingerprints, false)
+	:: BREAKS(11, messages == (state == DONE)) -> CHECK(11, I11_message_with_its_commit, false)
+	:: BREAKS(12, heard <= ALL_UNDONE || heard_by_other <= ALL_UNDONE) -> CHECK(12, I12_never_two_fingerprints, false)
 	:: timeout -> CHECK(13, REST_final_or_parked, FINAL || state == PARKED); break
 	od
 }

@@ -33,7 +33,9 @@ Item = TypeVar("Item")
 
 IDLE = Process()
 CLAIMS = ("claims", "claims to undo")
-UNFAIR = frozenset({"dies", "the sweeper dies", "commits effect and memo, unheard"})
+CALLS = "calls {}"
+UNHEARD = "commits effect and memo of {}, and does not hear of it"
+UNFAIR = frozenset({"dies", "the sweeper dies", UNHEARD})
 """What never has to happen. Everything else that can happen does, sooner or later."""
 
 
@@ -146,13 +148,11 @@ class Recovery:
         if at == self._end:
             yield self._finishes(world, number, process)
         elif self._on.pivot and at == self._pivot and not met.pivoted:
-            yield self._writes(world, number, process, "passes the pivot", met._replace(pivoted=True), then=process)
+            yield self._passes_pivot(world, number, process)
         elif self._steps[at].local:
             yield from self._transacts(world, number, process)
         elif self._steps[at].intent and self._on.intent:
-            after = _noted(met, at, met.memos[at]._replace(intent=True))
-            then = process._replace(phase="intended")
-            yield self._writes(world, number, process, "writes the intent", after, then=then)
+            yield self._intends(world, number, process)
         else:
             yield self._calls(world, number, process)
         if self._accepts(world, process, "running"):
@@ -162,18 +162,23 @@ class Recovery:
                 # An attempt before began this step, and nobody knows how it ended (R6).
                 yield Move("parks it", number), _with(world, number, IDLE, met._replace(state="parked"))
 
-    def _writes(
-        self, world: World, number: int, process: Process, what: str, after: Checkpoint, *, then: Process
-    ) -> tuple[Move, World]:
-        """Write what only a running operation accepts."""
-        step = None if what == "passes the pivot" else process.step
+    def _passes_pivot(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "running"):
-            return Move("is refused", number, step), _with(world, number, IDLE)
-        return Move(what, number, step), _with(world, number, then, after)
+            return Move("is refused the pivot", number), _with(world, number, IDLE)
+        after = world.checkpoint._replace(pivoted=True)
+        return Move("passes the pivot", number), _with(world, number, process, after)
+
+    def _intends(self, world: World, number: int, process: Process) -> tuple[Move, World]:
+        met, at = world.checkpoint, process.step
+        if not self._accepts(world, process, "running"):
+            return Move("is refused the intent of {}", number, at), _with(world, number, IDLE)
+        after = _noted(met, at, met.memos[at]._replace(intent=True))
+        then = process._replace(phase="intended")
+        return Move("writes the intent of {}", number, at), _with(world, number, then, after)
 
     def _calls(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         sent = world._replace(travelling=world.travelling | {Call(process.step, process.fence, undo=False)})
-        return Move("calls", number, process.step), _with(sent, number, process._replace(phase="waiting"))
+        return Move(CALLS, number, process.step), _with(sent, number, process._replace(phase="waiting"))
 
     def _transacts(self, world: World, number: int, process: Process) -> Moves:
         """Commit a local effect with its memo. The commit may go through without the process hearing of it (D4)."""
@@ -183,26 +188,26 @@ class Recovery:
         value = done.truths[at].calls
         if not self._on.local_transaction:
             then = process._replace(phase="knows", value=value)
-            yield Move("commits the effect", number, at), _with(done, number, then)
+            yield Move("commits the effect of {}", number, at), _with(done, number, then)
         elif not self._accepts(world, process, "running", "parked"):
-            yield Move("is refused the commit", number, at), _with(world, number, IDLE)
+            yield Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
         elif there and self._on.unique_memo:
-            yield Move("finds its memo", number, at), _with(world, number, _onward(process, there))
+            yield Move("finds its memo of {}", number, at), _with(world, number, _onward(process, there))
         else:
             after = _noted(met, at, met.memos[at]._replace(value=value))
-            yield Move("commits effect and memo", number, at), _with(done, number, _onward(process, value), after)
-            yield Move("commits effect and memo, unheard", number, at), _with(done, number, process, after)
+            yield Move("commits effect and memo of {}", number, at), _with(done, number, _onward(process, value), after)
+            yield Move(UNHEARD, number, at), _with(done, number, process, after)
 
     def _memoizes(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         met, at = world.checkpoint, process.step
         if not self._accepts(world, process, "running", "parked"):
-            return Move("is refused the memo", number, at), _with(world, number, IDLE)
+            return Move("is refused the memo of {}", number, at), _with(world, number, IDLE)
         then = _onward(process, process.value)
         if met.memos[at].value and self._on.unique_memo:
             # With a fence it can only be its own, whose commit went unheard; without one nobody can tell.
-            return Move("takes the memo for its own", number, at), _with(world, number, then)
+            return Move("takes the memo of {} for its own", number, at), _with(world, number, then)
         after = _noted(met, at, met.memos[at]._replace(value=process.value))
-        return Move("writes the memo", number, at), _with(world, number, then, after)
+        return Move("writes the memo of {}", number, at), _with(world, number, then, after)
 
     def _finishes(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._on.persist_first and world.heard is None:
@@ -235,17 +240,17 @@ class Recovery:
             pass  # it waits until the time-outs of earlier attempts have passed
         elif not self._steps[at].local:
             sent = world._replace(travelling=world.travelling | {Call(at, process.fence, undo=True)})
-            yield Move("calls the undo", number, at), _with(sent, number, process._replace(phase="undo waiting"))
+            yield Move("calls the undo of {}", number, at), _with(sent, number, process._replace(phase="undo waiting"))
         elif not self._accepts(world, process, "undoing", "parked"):
-            yield Move("is refused the commit", number, at), _with(world, number, IDLE)
+            yield Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
         else:
             undone = world._replace(truths=_put(world.truths, at, _taken_back(world.truths[at])))
-            yield Move("commits undo and memo", number, at), self._undo_noted(undone, number, process)
+            yield Move("commits undo and memo of {}", number, at), self._undo_noted(undone, number, process)
 
     def _memoizes_undo(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "undoing", "parked"):
-            return Move("is refused the memo of the undo", number, process.step), _with(world, number, IDLE)
-        return Move("writes the memo of the undo", number, process.step), self._undo_noted(world, number, process)
+            return Move("is refused the memo of the undo of {}", number, process.step), _with(world, number, IDLE)
+        return Move("writes the memo of the undo of {}", number, process.step), self._undo_noted(world, number, process)
 
     def _undo_noted(self, world: World, number: int, process: Process) -> World:
         met, at = world.checkpoint, process.step
@@ -294,7 +299,13 @@ class Recovery:
                 for process in world.processes
             ),
         )
-        what = "the undo arrives" if call.undo else "the call is refused" if refused else "the call arrives"
+        what = (
+            "the undo of {} arrives"
+            if call.undo
+            else "the call of {} is refused"
+            if refused
+            else "the call of {} arrives"
+        )
         return Move(what, None, call.step), arrived
 
     def _done(self, truth: Truth) -> Truth:

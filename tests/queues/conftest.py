@@ -1,25 +1,21 @@
-"""One broker of each kind for a whole test process; tests use a namespace each."""
+"""Brokers for queues: one of each kind for a whole test process, with a namespace for each test, and ones to kill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
-from tests.queues.brokers import BROKERS, Broker, start
+from tests.queues.brokers import BROKERS, Broker
 from tests.services.service import Service
 
 
-@pytest.fixture(scope="session", params=["memory", *BROKERS])
-def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A broker that nobody kills, and the memory of this process."""
+@pytest.fixture(params=["memory", *BROKERS])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """A broker that nobody kills, or the memory of this process."""
     kind: str = request.param
-    if kind == "memory":
-        yield Broker(kind, "memory://", {})
-        return
-    with start(kind) as service:
-        yield Broker(kind, service.url, {})
+    url = "memory://" if kind == "memory" else request.getfixturevalue(kind).url
+    return Broker(kind, url, {})
 
 
 @pytest.fixture
@@ -29,11 +25,7 @@ def namespace() -> str:
 
 
 @pytest.fixture(params=BROKERS)
-def server(request: pytest.FixtureRequest) -> Iterator[tuple[Broker, Service]]:
-    """A broker to kill, not started yet."""
-    kind: str = request.param
-    service = start(kind)
-    try:
-        yield Broker(kind, service.url, {}), service
-    finally:
-        service.__exit__()
+def mortal(request: pytest.FixtureRequest) -> tuple[Broker, Service]:
+    """A broker to kill."""
+    service: Service = request.getfixturevalue(f"own_{request.param}")
+    return Broker(request.param, service.url, {}), service

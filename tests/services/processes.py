@@ -1,7 +1,7 @@
 """All processes of a server as one: listed, stopped, killed; and killed, too, when the tests themselves are.
 
-A server's children may have groups and sessions of their own (PostgreSQL's have), or lose their parent (RabbitMQ's do), so
-that no single system call reaches them all.
+A server's children may have groups and sessions of their own (PostgreSQL's have), or lose their parent (RabbitMQ's do),
+so that no single system call reaches them all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 _IPC_RMID = 0
@@ -28,11 +29,7 @@ def family(root: int) -> set[int]:
     children: dict[int, set[int]] = {}
     members = set[int]()
     dead = set[int]()
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        pid, known = int(name), _status(name)
-        if known is None:
-            continue
-        state, parent, group, session = known
+    for pid, state, parent, group, session in _everybody():
         children.setdefault(parent, set()).add(pid)
         if root in {pid, group, session}:
             members.add(pid)
@@ -44,9 +41,17 @@ def family(root: int) -> set[int]:
     return members - dead
 
 
-def _status(pid: str) -> tuple[str, int, int, int] | None:
+def _everybody() -> Iterator[tuple[int, str, int, int, int]]:
+    with os.scandir("/proc") as found:
+        for each in found:
+            if each.name.isdecimal() and (known := _status(int(each.name))):
+                yield int(each.name), *known
+
+
+def _status(pid: int) -> tuple[str, int, int, int] | None:
+    """Return state, parent, group and session, unless there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - pathlib would double the keeper's start
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:  # noqa: PTH123 - pathlib would double the keeper's start
             # A program's name may hold spaces and parentheses.
             state, parent, group, session = file.read().rpartition(") ")[2].split()[:4]
     except (FileNotFoundError, ProcessLookupError):
@@ -76,11 +81,14 @@ def kill(root: int) -> None:
     for pid in killed:
         _signal(pid, signal.SIGKILL)
     give_up_at = time.monotonic() + _GONE_SECONDS
-    while time.monotonic() < give_up_at and any(
-        (known := _status(str(pid))) and known[0] not in "ZX" for pid in killed
-    ):
+    while time.monotonic() < give_up_at and any(map(_is_alive, killed)):
         time.sleep(0.002)
     _remove_shared_memory({root, *killed})
+
+
+def _is_alive(pid: int) -> bool:
+    known = _status(pid)
+    return known is not None and known[0] not in "ZX"
 
 
 def _remove_shared_memory(creators: set[int]) -> None:

@@ -120,7 +120,7 @@ class Service:
             answers: whether it does; an OSError is a no.
             prepare: makes its data, before the first start.
             environment: what its own environment adds to ours.
-            user: whom it runs as, if not as we do.
+            user: whom it runs as, with the group of the same number, if not as we do.
             ask_to_stop: the signal that ends it in order.
             further_ports: how many it needs besides the one for clients.
         """
@@ -192,7 +192,9 @@ class Service:
                 cwd=self.folder,
                 # A session of its own, by which its processes are found, and which Ctrl-C does not reach.
                 start_new_session=True,
-                **self._as_user(),
+                user=self._user,
+                group=self._user,
+                extra_groups=self._no_groups(),
             )
         _keeper().watch(self._process.pid, str(self.folder))
 
@@ -220,7 +222,9 @@ class Service:
             text=True,
             env=self._whole_environment(),
             cwd=self.folder,
-            **self._as_user(),
+            user=self._user,
+            group=self._user,
+            extra_groups=self._no_groups(),
         )
         assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
 
@@ -281,8 +285,8 @@ class Service:
     def _whole_environment(self) -> dict[str, str]:
         return {**os.environ, **(self._environment(self) if self._environment else {})}
 
-    def _as_user(self) -> dict[str, int | list[int]]:
-        return {} if self._user is None else {"user": self._user, "group": self._user, "extra_groups": []}
+    def _no_groups(self) -> list[int] | None:
+        return None if self._user is None else []
 
     def _end_of_log(self) -> str:
         return self.log.read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace")

@@ -177,8 +177,11 @@ class Scanner:
         if batch <= 0:
             return 0
         limit = batch if self.send is None else _HINTS_AT_ONCE
-        found = self._engine.sync.run(partial(self._engine.sync.verbs.dispatch, wanted, limit))
+        store = self._engine.sync
+        # Mostly there is nothing, and reading that disturbs no writer.
+        anything = store.query(partial(store.verbs.abandoned, 1))
         self.looked_at = self._engine.clock.monotonic()
+        found = store.run(partial(store.verbs.dispatch, wanted, limit)) if anything else ()
         for seen in self._after_hints(found):
             if self._closed.is_set():
                 break

@@ -6,9 +6,12 @@ it read.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from retrysafe.protocol.effects import Receipt, Superseded, Written
 from retrysafe.protocol.model import Checkpoint, Claim, Limits
-from retrysafe.protocol.states import LEASED, State
+from retrysafe.protocol.operator import BEFORE_FIRST, Intervention, Move, Verb
+from retrysafe.protocol.states import FINAL, LEASED, State
 from retrysafe.protocol.steps import Memo, StepKind, StepStatus
 from retrysafe.protocol.verdicts import Claimed, Park, Parked, Take, judge_abandoned
 
@@ -105,6 +108,31 @@ def memo_receipt(met: Checkpoint | None, claim: Claim, there: Memo | None, memo:
         return Superseded()
     same = (there.status, there.fence, there.value) == (memo.status, memo.fence, memo.value)
     return Written() if same else Superseded()
+
+
+def intervened(met: Checkpoint, move: Move, intervention: Intervention) -> Checkpoint:
+    """Return the checkpoint as a person's decision leaves it (R10).
+
+    Its fence is the next one, so that a late attempt is refused. What goes on is due at once and has all its attempts
+    again; what is settled or released forgets the request, and its key is remembered from now on.
+    """
+    now, state = met.now, move.state
+    after = replace(
+        met,
+        state=state,
+        fence=met.fence + 1,
+        deaths=BEFORE_FIRST if state in LEASED else 0,
+        lease_until=now,
+        due_at=now,
+        undoing=met.undoing or state is State.UNDOING,
+        reason=None,
+    )
+    if intervention.verb in {Verb.SETTLE, Verb.RELEASE}:
+        after = replace(after, request=None, tombstone_until=now + intervention.tombstone_seconds)
+    if state not in FINAL:
+        return after
+    outcome_until = now + intervention.retention_seconds
+    return replace(after, outcome=intervention.outcome, finished_at=now, outcome_until=outcome_until)
 
 
 def hint_again_at(now: float, due: float) -> float:

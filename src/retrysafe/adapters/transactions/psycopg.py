@@ -2,71 +2,91 @@
 
 from __future__ import annotations
 
-from functools import cache
+from contextlib import suppress
 from typing import Any, TypeVar
 
 try:
     import psycopg
-    from psycopg import errors
+    from psycopg import AsyncConnection, Connection
+    from psycopg.pq import ConnStatus, TransactionStatus
+    from psycopg.rows import tuple_row
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 except ImportError as missing:
     raise ImportError("this binding needs psycopg: pip install 'retrysafe[postgres]'") from missing
 
+from retrysafe.adapters.transactions.ending import to_the_end
+from retrysafe.adapters.transactions.statements import ENDED, arun, limit_postgres, worded
+from retrysafe.errors import ConfigurationError
+from retrysafe.runtime import sqlstates
 from retrysafe.runtime.transactions import CommitUnknown
-from retrysafe.stores.program import Answer, Factory, Statement, run
+from retrysafe.stores.program import Answer, Factory, Program, Statement, run
 
 T = TypeVar("T")
 
-_CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
-# The server ends a frozen session before its lease does, so that it cannot keep rows locked against its successor.
-_LIMITS = (
-    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true), "
-    "set_config('transaction_timeout', %s, true)"
-)
-_LIMITS_BEFORE_17 = (
-    "SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('statement_timeout', %s, true)"
-)
+_ROLL_BACK = (psycopg.Rollback, psycopg.Rollback(), None)
+_COMMIT = (None, None, None)
 
 
 class PsycopgTransactions:
     """Connections of a pool of the application's, or one of its own for each transaction."""
 
     def __init__(self, source: ConnectionPool[Any] | str) -> None:
-        """Know where connections come from.
+        """Know where connections come from; nothing connects.
 
         Args:
-            source: the application's pool, or where to connect.
+            source: the application's pool, or where to connect. Connections may be in autocommit mode or not, and give
+                rows of any kind.
         """
         self._source = source
 
     def begin(self, limit_seconds: float) -> PsycopgTransaction:
-        """Open a transaction which the server ends after ``limit_seconds`` without a sign of life (R11)."""
+        """Open a transaction which the server ends after ``limit_seconds`` without a sign of life (R11).
+
+        Raises:
+            psycopg.Error: the server cannot be reached.
+            psycopg_pool.PoolTimeout: no connection became free in time.
+        """
         if isinstance(self._source, str):
             connection, pool = psycopg.connect(self._source), None
         else:
-            connection, pool = self._source.getconn(), self._source
-        text, parameters = _limits(connection.info.server_version, limit_seconds)
-        connection.execute(text, parameters)
-        return PsycopgTransaction(connection, pool)
+            pool = self._source
+            connection = pool.getconn(min(pool.timeout, limit_seconds))
+        transaction = PsycopgTransaction(connection, pool)
+        try:
+            transaction.enter(limit_seconds)
+        except BaseException:
+            transaction.rollback()
+            raise
+        return transaction
 
     def conflicted(self, error: BaseException) -> bool:
         """Tell whether the server rolled back because of another transaction."""
-        return isinstance(error, _CONFLICTS)
+        return sqlstates.conflicted(error)
 
 
 class PsycopgTransaction:
-    """One open transaction; ``handle`` is its connection."""
+    """One open transaction; ``handle`` is its connection, whose ``commit`` and ``rollback`` psycopg refuses in it."""
 
-    def __init__(self, connection: psycopg.Connection[Any], pool: ConnectionPool[Any] | None) -> None:
+    def __init__(self, connection: Connection[Any], pool: ConnectionPool[Any] | None) -> None:
         """Take over a connection."""
         self.handle = connection
         self._pool = pool
+        self._block = connection.transaction()
         self._open = True
 
+    def enter(self, limit_seconds: float) -> None:
+        """Begin."""
+        self._block.__enter__()
+        run_on(self.handle, lambda: _limit(self.handle, limit_seconds))
+
     def run(self, program: Factory[T]) -> T:
-        """Run a program of the store in this transaction."""
-        with self.handle.cursor() as cursor:
-            return run(program(), lambda statement: _fetch(cursor, statement))
+        """Run a program of the store in this transaction.
+
+        Raises:
+            ConfigurationError: the operation's code has ended the transaction, by statements of its own.
+        """
+        _still_open(self.handle)
+        return run_on(self.handle, program)
 
     def commit(self) -> None:
         """Commit and give the connection back.
@@ -76,29 +96,29 @@ class PsycopgTransaction:
             psycopg.Error: the server rolled back.
         """
         try:
-            self.handle.commit()
+            _can_commit(self.handle)
+            self._block.__exit__(*_COMMIT)
         except psycopg.Error as error:
-            if self.handle.broken:
-                self._give_back()
-                raise CommitUnknown from error
-            raise
-        self._give_back()
+            raise _verdict(error) from error
+        finally:
+            self._give_back()
 
     def rollback(self) -> None:
         """Roll back and give the connection back; safe to repeat."""
         if self._open:
-            try:
-                self.handle.rollback()
-            except psycopg.Error:
-                self.handle.close()
+            with suppress(Exception):
+                self._block.__exit__(*_ROLL_BACK)
             self._give_back()
 
     def _give_back(self) -> None:
+        if not self._open:
+            return
         self._open = False
-        if self._pool is None:
+        if self._pool is None or self.handle.info.transaction_status is not TransactionStatus.IDLE:
             self.handle.close()
-        else:
-            self._pool.putconn(self.handle)
+        if self._pool is not None:
+            with suppress(Exception):
+                self._pool.putconn(self.handle)
 
 
 class AsyncPsycopgTransactions:
@@ -111,84 +131,125 @@ class AsyncPsycopgTransactions:
     async def begin(self, limit_seconds: float) -> AsyncPsycopgTransaction:
         """Open a transaction; see :meth:`PsycopgTransactions.begin`."""
         if isinstance(self._source, str):
-            connection, pool = await psycopg.AsyncConnection.connect(self._source), None
+            connection, pool = await AsyncConnection.connect(self._source), None
         else:
-            connection, pool = await self._source.getconn(), self._source
-        text, parameters = _limits(connection.info.server_version, limit_seconds)
-        await connection.execute(text, parameters)
-        return AsyncPsycopgTransaction(connection, pool)
+            pool = self._source
+            connection = await pool.getconn(min(pool.timeout, limit_seconds))
+        transaction = AsyncPsycopgTransaction(connection, pool)
+        try:
+            await transaction.enter(limit_seconds)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        return transaction
 
     def conflicted(self, error: BaseException) -> bool:
         """Tell whether the server rolled back because of another transaction."""
-        return isinstance(error, _CONFLICTS)
+        return sqlstates.conflicted(error)
 
 
 class AsyncPsycopgTransaction:
-    """One open transaction; ``handle`` is its connection."""
+    """One open transaction; ``handle`` is its connection, whose ``commit`` and ``rollback`` psycopg refuses in it."""
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any], pool: AsyncConnectionPool[Any] | None) -> None:
+    def __init__(self, connection: AsyncConnection[Any], pool: AsyncConnectionPool[Any] | None) -> None:
         """Take over a connection."""
         self.handle = connection
         self._pool = pool
+        self._block = connection.transaction()
         self._open = True
 
+    async def enter(self, limit_seconds: float) -> None:
+        """Begin."""
+        await self._block.__aenter__()
+        await arun_on(self.handle, lambda: _limit(self.handle, limit_seconds))
+
     async def run(self, program: Factory[T]) -> T:
-        """Run a program of the store in this transaction."""
-        made = program()
-        async with self.handle.cursor() as cursor:
-            try:
-                statement = next(made)
-                while True:
-                    await cursor.execute(_worded(statement.text), statement.parameters)
-                    rows = await cursor.fetchall() if cursor.description is not None else []
-                    statement = made.send(Answer(rows, cursor.rowcount))
-            except StopIteration as end:
-                reply: T = end.value
-                return reply
+        """Run a program of the store in this transaction; see :meth:`PsycopgTransaction.run`."""
+        _still_open(self.handle)
+        return await arun_on(self.handle, program)
 
     async def commit(self) -> None:
-        """Commit and give the connection back; see :meth:`PsycopgTransaction.commit`."""
-        try:
-            await self.handle.commit()
-        except psycopg.Error as error:
-            if self.handle.broken:
-                await self._give_back()
-                raise CommitUnknown from error
-            raise
-        await self._give_back()
+        """Commit and give the connection back, also when the caller is cancelled; else as for threads."""
+        await to_the_end(self._commit())
 
     async def rollback(self) -> None:
-        """Roll back and give the connection back; safe to repeat."""
+        """Roll back and give the connection back, also when the caller is cancelled; safe to repeat."""
+        await to_the_end(self._roll_back())
+
+    async def _commit(self) -> None:
+        try:
+            _can_commit(self.handle)
+            await self._block.__aexit__(*_COMMIT)
+        except psycopg.Error as error:
+            raise _verdict(error) from error
+        finally:
+            await self._give_back()
+
+    async def _roll_back(self) -> None:
         if self._open:
-            try:
-                await self.handle.rollback()
-            except psycopg.Error:
-                await self.handle.close()
+            with suppress(Exception):
+                await self._block.__aexit__(*_ROLL_BACK)
             await self._give_back()
 
     async def _give_back(self) -> None:
+        if not self._open:
+            return
         self._open = False
-        if self._pool is None:
+        if self._pool is None or self.handle.info.transaction_status is not TransactionStatus.IDLE:
             await self.handle.close()
-        else:
-            await self._pool.putconn(self.handle)
+        if self._pool is not None:
+            with suppress(Exception):
+                await self._pool.putconn(self.handle)
 
 
-def _limits(version: int, limit_seconds: float) -> tuple[bytes, tuple[str, ...]]:
-    milliseconds = str(max(1, int(limit_seconds * 1000)))
-    if version >= 170_000:
-        return _LIMITS.encode(), (milliseconds,) * 3
-    return _LIMITS_BEFORE_17.encode(), (milliseconds,) * 2
+def run_on(connection: Connection[Any], program: Factory[T]) -> T:
+    """Run a program of ours on a connection, in whatever transaction it has open."""
+
+    def fetch(statement: Statement) -> Answer:
+        cursor.execute(_text(statement), statement.parameters)
+        return Answer(cursor.fetchall() if cursor.description is not None else (), max(cursor.rowcount, 0))
+
+    # The application's rows may look like anything.
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        return run(program(), fetch)
 
 
-@cache
-def _worded(text: str) -> bytes:
-    """Rewrite placeholders as psycopg has them."""
-    return text.replace("?", "%s").encode()
+async def arun_on(connection: AsyncConnection[Any], program: Factory[T]) -> T:
+    """Run a program of ours on a connection, in whatever transaction it has open."""
+
+    async def fetch(statement: Statement) -> Answer:
+        await cursor.execute(_text(statement), statement.parameters)
+        return Answer(await cursor.fetchall() if cursor.description is not None else (), max(cursor.rowcount, 0))
+
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        return await arun(program(), fetch)
 
 
-def _fetch(cursor: psycopg.Cursor[Any], statement: Statement) -> Answer:
-    cursor.execute(_worded(statement.text), statement.parameters)
-    if cursor.description is None:
-        return Answer(changed=cursor.rowcount)
-    return Answer(cursor.fetchall(), cursor.rowcount)
+def dialect_of(_: Connection[Any] | AsyncConnection[Any]) -> str:
+    """Name the database's SQL."""
+    return "postgresql"
+
+
+def _text(statement: Statement) -> bytes:
+    return worded(statement.text, "pyformat").encode()
+
+
+def _limit(connection: Connection[Any] | AsyncConnection[Any], limit_seconds: float) -> Program[None]:
+    return limit_postgres(connection.info.server_version // 10_000, limit_seconds)
+
+
+def _still_open(connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    # After statements like COMMIT there is none; psycopg refuses its methods of that name by itself.
+    if connection.info.transaction_status is TransactionStatus.IDLE:
+        raise ConfigurationError([ENDED])
+
+
+def _can_commit(connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    """Raise what psycopg would not: a block whose connection is dead ends in silence."""
+    if connection.pgconn.status is not ConnStatus.OK:
+        raise psycopg.OperationalError("the connection was lost before the commit")
+
+
+def _verdict(error: psycopg.Error) -> Exception:
+    """Say what an error of a commit means."""
+    return error if sqlstates.refused(error) else CommitUnknown()

@@ -57,6 +57,11 @@ class Row(msgspec.Struct):
         values: list[Any] = [*astuple(self)[: len(COLUMNS)], now]
         return Checkpoint(*values)
 
+    def become(self, checkpoint: Checkpoint) -> None:
+        """Take every stored field of a checkpoint over."""
+        for column in COLUMNS:
+            setattr(self, column, getattr(checkpoint, column))
+
     def purge_at(self) -> float:
         """When a purge would find work here; never, while it is open or parked (S10)."""
         if self.state not in PURGEABLE:

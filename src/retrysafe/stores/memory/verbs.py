@@ -10,11 +10,11 @@ from math import inf
 from msgspec.structs import replace
 
 from retrysafe.protocol.model import Checkpoint, Mode
-from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
-from retrysafe.protocol.states import FINAL, LEASED, State
+from retrysafe.protocol.operator import Audit, Intervention, Refusal, judge_intervention
+from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import PIVOT
 from retrysafe.stores.base import Purged, Query, Wanted
-from retrysafe.stores.decisions import hint_again_at
+from retrysafe.stores.decisions import hint_again_at, intervened
 from retrysafe.stores.memory.ledger import atomic
 from retrysafe.stores.memory.row import Row
 from retrysafe.stores.memory.steps import StepVerbs
@@ -77,21 +77,15 @@ class MemoryVerbs(StepVerbs):
         """Carry out what a person decided, and write the audit (R10)."""
         now = self._clock.now()
         row = self._rows.get(seen.digest)
+        met = None if row is None else row.seen(now)
         pivoted = row is not None and (PIVOT, 0) in row.memos
-        judgement = judge_intervention(None if row is None else row.seen(now), seen, intervention, pivoted=pivoted)
-        if row is None or isinstance(judgement, Refusal):
+        judgement = judge_intervention(met, seen, intervention, pivoted=pivoted)
+        if row is None or met is None or isinstance(judgement, Refusal):
             return judgement if isinstance(judgement, Refusal) else Refusal("the operation is not there any more")
-        before, state = row.state, judgement.state
-        row.fence += 1
-        row.deaths, row.lease_until, row.due_at, row.next_hint_at, row.reason = BEFORE_FIRST, now, now, 0.0, None
-        row.undoing = row.undoing or state is State.UNDOING
-        if state in FINAL:
-            row.outcome, row.finished_at = intervention.outcome, now
-            row.outcome_until = now + intervention.retention_seconds
-            row.tombstone_until = now + intervention.tombstone_seconds
-        if intervention.verb in {Verb.SETTLE, Verb.RELEASE}:
-            row.request, row.tombstone_until = None, now + intervention.tombstone_seconds
-        self._enter(row, state)
+        after = intervened(met, judgement, intervention)
+        row.become(after)
+        row.next_hint_at = 0.0
+        self._enter(row, after.state)
         self._audit.append(
             Audit(
                 number=len(self._audit) + 1,
@@ -100,12 +94,12 @@ class MemoryVerbs(StepVerbs):
                 verb=intervention.verb,
                 by=intervention.by,
                 note=intervention.note,
-                state_before=before,
-                state_after=state,
-                fence_after=row.fence,
+                state_before=met.state,
+                state_after=after.state,
+                fence_after=after.fence,
             )
         )
-        return row.seen(now)
+        return after
 
     @atomic
     def audit(self, operation_id: str | None, limit: int) -> Sequence[Audit]:

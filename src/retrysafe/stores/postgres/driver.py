@@ -1,24 +1,25 @@
-"""Running programs on PostgreSQL: one transaction each, on a connection of a pool, for threads and for event loops."""
+"""Running programs on PostgreSQL: one transaction each, on a connection that is kept, for threads and event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from random import SystemRandom
 from time import sleep
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.postgres.connect import AsyncConnection, Connection, Settings
 from retrysafe.stores.postgres.dialect import PostgresVerbs
-from retrysafe.stores.postgres.failures import CONFLICTS, translated
+from retrysafe.stores.postgres.failures import CONFLICTS, tells_of_another_schema, translated
+from retrysafe.stores.postgres.pool import AsyncPool, Pool, Shelf
 from retrysafe.stores.postgres.schema import meta, prepare
 from retrysafe.stores.program import Answer, Factory, Program, Statement, run
 
@@ -31,7 +32,21 @@ _CHANCE = SystemRandom()
 class PostgresStore:
     """Checkpoints in a PostgreSQL database, which may be the application's own.
 
-    Connections are made when they are needed, and anew after a fork. Everything is decided by the server's clock.
+    Nothing is connected before the first use. Connections are made when they are needed, anew after a fork and when the
+    server has ended them. Every instant is the server's.
+
+    Args:
+        conninfo: URL or key-value string, as libpq takes it.
+        pool: most connections for threads, and for each event loop.
+        migrate: whether the tables may be made and changed at first use; off, ``retrysafe migrate`` does it.
+        pgbouncer: whether connections go through a pooler that gives each transaction another session.
+        timeout: after so long the server ends a statement, and a transaction that does nothing; a server that does not
+            answer at all is given up a little later.
+
+    Attributes:
+        traits: what the store declares about itself.
+        verbs: what it can be asked.
+        settings: how the server is reached.
     """
 
     def __init__(
@@ -43,15 +58,6 @@ class PostgresStore:
         pgbouncer: bool = False,
         timeout: timedelta = timedelta(seconds=10),
     ) -> None:
-        """Know where; nothing connects yet.
-
-        Args:
-            conninfo: URL or key-value string, as libpq takes it.
-            pool: most connections for threads, and for each event loop.
-            migrate: whether opening may bring the schema up to date.
-            pgbouncer: whether connections go through a pooler that knows no prepared statements.
-            timeout: after so long the server ends a statement, and a transaction that does nothing.
-        """
         self.traits = Traits(
             name="postgresql",
             clock=Clock.SERVER,
@@ -61,160 +67,204 @@ class PostgresStore:
             ),
         )
         self.verbs: Verbs = PostgresVerbs()
-        self.conninfo = conninfo
-        self._migrate = migrate
-        self._pool_size = pool
-        self._timeout_seconds = timeout.total_seconds()
-        milliseconds = int(self._timeout_seconds * 1000)
-        self._settings: dict[str, Any] = {
-            "application_name": "retrysafe",
-            "connect_timeout": max(1, int(self._timeout_seconds)),
-            "prepare_threshold": None if pgbouncer else 5,
-        }
-        if not pgbouncer:
-            # A pooler refuses settings at the start of a connection; there they belong to the database role.
-            self._settings["options"] = (
-                f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
-            )
-        self._door = threading.Lock()
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._pid = os.getpid()
-        self._pool: ConnectionPool | None = None
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncConnectionPool] = WeakKeyDictionary()
-        self._meta: Meta | None = None
-
-    # For threads.
+        self.settings: Final = Settings(
+            conninfo=conninfo,
+            pool=pool,
+            timeout_seconds=timeout.total_seconds(),
+            pgbouncer=pgbouncer,
+            migrate=migrate,
+        )
+        # A URL that nobody understands is said to be one now, and not with the first request.
+        self.settings.parameters()
+        self._pools: Final = _Pools(self.settings)
+        # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
+        weakref.finalize(self, self._pools.close_all)
 
     def open(self) -> Meta:
-        """Connect, migrate if allowed, and return the store's meta row (K4)."""
-        self._after_fork()
-        if self._meta is None:
+        """Connect, make or check the tables, and return the meta row (K4).
+
+        Raises:
+            SchemaMismatch: the schema is newer than the code, or older and may not be migrated here.
+            ConfigurationError: a migration was changed after it had been applied, or the server is older than 14.
+            StoreUnavailable: the server cannot be reached or written.
+            StoreCorrupt: data is damaged.
+        """
+        opened = self._pools.meta
+        if opened is None:
             try:
-                with self._connections().connection() as connection:
-                    prepare(connection, may_migrate=self._migrate)
+                with self._pools.threads().transaction(reads=False) as connection:
+                    prepare(connection, may_migrate=self.settings.migrate)
             except (psycopg.Error, OSError) as error:
                 raise translated(error) from error
-            self._meta = self._run(meta)
-        return self._meta
+            opened = self._pools.meta = self._run(meta, reads=True)
+        return opened
 
     def run(self, program: Factory[T]) -> T:
-        """Run a program in one transaction and block until it is durable."""
-        if self._meta is None or self._pid != os.getpid():
-            self.open()
-        return self._run(program)
+        """Run a program in one transaction and block until it is durable.
+
+        Raises:
+            StoreUnavailable: nothing is known about the write (D4).
+        """
+        self.open()
+        return self._run(program, reads=False)
 
     def query(self, program: Factory[T]) -> T:
-        """Run a program that only reads."""
-        return self.run(program)
+        """Run a program that only reads, all of it as of one moment."""
+        self.open()
+        return self._run(program, reads=True)
 
     def close(self) -> None:
-        """Close every connection for threads; those of event loops are closed with :meth:`aclose`, or with them."""
-        with self._door:
-            pool, self._pool, self._meta = self._pool, None, None
-        if pool is not None and self._pid == os.getpid():
-            pool.close()
+        """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or once it is closed."""
+        self._pools.close()
 
-    def _run(self, program: Factory[T]) -> T:
+    async def aopen(self) -> Meta:
+        """Connect like :meth:`open`, without blocking the loop."""
+        opened = self._pools.meta
+        return await asyncio.to_thread(self.open) if opened is None else opened
+
+    async def arun(self, program: Factory[T]) -> T:
+        """Run a program in one transaction and suspend until it is durable.
+
+        A cancelled caller leaves it running to its end: what was submitted may be durable.
+
+        Raises:
+            StoreUnavailable: nothing is known about the write (D4).
+        """
+        await self.aopen()
+        running = asyncio.ensure_future(self._arun(program, reads=False))
+        # The loop itself keeps tasks weakly.
+        self._pools.running.add(running)
+        running.add_done_callback(self._pools.running.discard)
+        return await asyncio.shield(running)
+
+    async def aquery(self, program: Factory[T]) -> T:
+        """Run a program that only reads; see :meth:`query`."""
+        await self.aopen()
+        return await self._arun(program, reads=True)
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections, and those for threads, without blocking the loop."""
+        self._pools.close_loop(asyncio.get_running_loop())
+        await asyncio.to_thread(self.close)
+
+    def _run(self, program: Factory[T], *, reads: bool) -> T:
         for pause in _pauses():
             try:
-                with self._connections().connection() as connection, connection.cursor() as cursor:
-                    return run(program(), lambda statement: _fetch(cursor, statement))
+                with self._pools.threads().transaction(reads=reads) as connection:
+                    return run(program(), lambda statement: _fetch(connection, statement))
             except CONFLICTS as error:
                 if pause is None:
                     raise translated(error) from error
                 sleep(pause)
             except (psycopg.Error, OSError) as error:
-                raise translated(error) from error
+                self._give_up(error)
         raise AssertionError("the last run always answers")
 
-    def _connections(self) -> ConnectionPool:
-        with self._door:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    self.conninfo,
-                    min_size=0,
-                    max_size=self._pool_size,
-                    open=True,
-                    timeout=self._timeout_seconds,
-                    check=ConnectionPool.check_connection,
-                    kwargs=self._settings,
-                    name="retrysafe",
-                )
-            return self._pool
-
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():
-            # The parent's connections are the parent's: closing them here would end its sessions.
-            _INHERITED.append((self._pool, self._pools))
-            self._door = threading.Lock()
-            self._start_over()
-
-    # For event loops.
-
-    async def aopen(self) -> Meta:
-        """Connect like :meth:`open`, without blocking the loop."""
-        if self._meta is None or self._pid != os.getpid():
-            return await asyncio.to_thread(self.open)
-        return self._meta
-
-    async def arun(self, program: Factory[T]) -> T:
-        """Run a program in one transaction and suspend until it is durable."""
-        await self.aopen()
-        # A cancelled caller leaves it running to its end: what was submitted may be durable.
-        return await asyncio.shield(asyncio.ensure_future(self._arun(program)))
-
-    async def aquery(self, program: Factory[T]) -> T:
-        """Run a program that only reads."""
-        await self.aopen()
-        return await self._arun(program)
-
-    async def aclose(self) -> None:
-        """Close every connection, without blocking the loop."""
-        pool = self._pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.close()
-        await asyncio.to_thread(self.close)
-
-    async def _arun(self, program: Factory[T]) -> T:
+    async def _arun(self, program: Factory[T], *, reads: bool) -> T:
         for pause in _pauses():
             try:
-                pool = await self._aconnections()
-                async with pool.connection() as connection, connection.cursor() as cursor:
-                    return await _arun_program(program(), cursor)
+                async with self._pools.loop(asyncio.get_running_loop()).transaction(reads=reads) as connection:
+                    return await _arun(program(), connection)
             except CONFLICTS as error:
                 if pause is None:
                     raise translated(error) from error
                 await asyncio.sleep(pause)
             except (psycopg.Error, OSError) as error:
-                raise translated(error) from error
+                self._give_up(error)
         raise AssertionError("the last run always answers")
 
-    async def _aconnections(self) -> AsyncConnectionPool:
-        loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            pool = self._pools[loop] = AsyncConnectionPool(
-                self.conninfo,
-                min_size=0,
-                max_size=self._pool_size,
-                open=False,
-                timeout=self._timeout_seconds,
-                check=AsyncConnectionPool.check_connection,
-                kwargs=self._settings,
-                name="retrysafe",
-            )
-            await pool.open()
-        return pool
+    def _give_up(self, error: Exception) -> NoReturn:
+        if tells_of_another_schema(error):
+            self._pools.meta = None
+        raise translated(error) from error
 
     def __repr__(self) -> str:
         """Say what it is, and not where: an address may hold a password."""
         return "<PostgresStore>"
 
 
+class _Pools:
+    """What a store has open in this process; begins with nothing after a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._start_over()
+        _remember(self)
+
+    def _start_over(self) -> None:
+        self.meta: Meta | None = None
+        self.running: set[asyncio.Future[Any]] = set()
+        self._door = threading.Lock()
+        self._threads: Pool | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
+
+    def threads(self) -> Pool:
+        """Return the connections for threads."""
+        with self._door:
+            if self._threads is None:
+                self._threads = Pool(self._settings)
+            return self._threads
+
+    def loop(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
+        """Return the connections of an event loop."""
+        with self._door:
+            if loop not in self._loops:
+                self._close_finished()
+                self._loops[loop] = AsyncPool(self._settings)
+            return self._loops[loop]
+
+    def close(self) -> None:
+        """Close the connections for threads, and what event loops that are closed have left."""
+        with self._door:
+            self.meta = None
+            threads, self._threads = self._threads, None
+            self._close_finished()
+        if threads is not None:
+            threads.shelf.close()
+
+    def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the connections of an event loop."""
+        with self._door:
+            pool = self._loops.pop(loop, None)
+        if pool is not None:
+            pool.shelf.close()
+
+    def close_all(self) -> None:
+        """Close everything; nobody has the store any more."""
+        self.close()
+        for loop in list(self._loops):
+            self.close_loop(loop)
+
+    def start_over(self) -> None:
+        """Begin with nothing, in a forked child: the connections are the parent's."""
+        shelves: list[Shelf[Any]] = [pool.shelf for pool in self._loops.values()]
+        if self._threads is not None:
+            shelves.append(self._threads.shelf)
+        for shelf in shelves:
+            _INHERITED.extend(shelf.disown())
+        self._start_over()
+
+    def _close_finished(self) -> None:
+        for loop in [loop for loop in self._loops if loop.is_closed()]:
+            self._loops.pop(loop).shelf.close_all()
+
+
+_EVERY: weakref.WeakSet[_Pools] = weakref.WeakSet()
 _INHERITED: list[object] = []
-"""What forked children got from their parents and must neither use nor close."""
+"""What forked children got from their parents and must neither use nor collect."""
+_hooked = threading.Lock()
+
+
+def _remember(pools: _Pools) -> None:
+    # The lock is taken once and never given back: it says that the hook is in place.
+    if _hooked.acquire(blocking=False):
+        os.register_at_fork(after_in_child=_in_child)
+    _EVERY.add(pools)
+
+
+def _in_child() -> None:
+    for pools in list(_EVERY):
+        pools.start_over()
 
 
 def _pauses() -> Iterator[float | None]:
@@ -230,18 +280,18 @@ def _worded(text: str) -> bytes:
     return text.replace("?", "%s").encode()
 
 
-def _fetch(cursor: psycopg.Cursor[Any], statement: Statement) -> Answer:
-    cursor.execute(_worded(statement.text), statement.parameters)
+def _fetch(connection: Connection, statement: Statement) -> Answer:
+    cursor = connection.execute(_worded(statement.text), statement.parameters)
     if cursor.description is None:
         return Answer(changed=cursor.rowcount)
     return Answer(rows=cursor.fetchall())
 
 
-async def _arun_program(program: Program[T], cursor: psycopg.AsyncCursor[Any]) -> T:
+async def _arun(program: Program[T], connection: AsyncConnection) -> T:
     try:
         statement = next(program)
         while True:
-            await cursor.execute(_worded(statement.text), statement.parameters)
+            cursor = await connection.execute(_worded(statement.text), statement.parameters)
             if cursor.description is None:
                 answer = Answer(changed=cursor.rowcount)
             else:

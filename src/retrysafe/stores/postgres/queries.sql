@@ -2,6 +2,9 @@
 -- driver's placeholder, so no statement has another question mark, nor a per cent sign. Casts stand where a parameter has
 -- no column to take its type from. A write proves its right: it compares digest, operation and fence (C4).
 
+-- Rows are chosen by ARRAY(SELECT ... FOR UPDATE SKIP LOCKED): it is evaluated once, where IN (SELECT ...) may be evaluated
+-- again for each row and then choose others.
+
 -- name: begin
 INSERT INTO retrysafe_checkpoint (
     digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
@@ -95,9 +98,9 @@ SELECT operation_id, messages, ?::bytea, ?::double precision FROM retrysafe_chec
 -- name: take_messages
 UPDATE retrysafe_outbox
 SET due_at = ?
-WHERE place IN (
+WHERE place = ANY (ARRAY(
     SELECT place FROM retrysafe_outbox WHERE due_at <= ? ORDER BY place LIMIT ? FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING place, operation_id, number, message
 
 -- name: sent_message
@@ -140,11 +143,12 @@ FROM retrysafe_audit WHERE operation_id = ? ORDER BY number DESC LIMIT ?
 
 -- name: purge_memos
 DELETE FROM retrysafe_step
-WHERE operation_id IN (
+WHERE operation_id = ANY (ARRAY(
     SELECT operation_id FROM retrysafe_checkpoint
     WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
     ORDER BY number LIMIT ?
-)
+    FOR UPDATE SKIP LOCKED
+))
 
 -- name: begin_stream
 UPDATE retrysafe_checkpoint
@@ -162,15 +166,15 @@ SET state = 'parked', reason = ?
 WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: renew
--- Never waits for a row lock: a row that a transaction of our own has locked counts as held (C3).
+-- Never waits for a row lock: a row that is locked, by a transaction of our own, counts as held while its lease runs (C3).
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims),
 ours AS (
-    SELECT met.digest, held.lease_until
+    SELECT met.digest, met.lease_until
     FROM retrysafe_checkpoint AS met
     JOIN held ON met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
     WHERE $leased
 ),
-free AS (
+free AS MATERIALIZED (
     SELECT digest FROM retrysafe_checkpoint
     WHERE digest IN (SELECT digest FROM ours)
     ORDER BY digest
@@ -182,10 +186,11 @@ moved AS (
     FROM held, free
     WHERE met.digest = free.digest AND met.digest = held.digest
         AND met.operation_id = held.operation_id AND met.fence = held.fence AND $leased
-    RETURNING met.digest
+    RETURNING met.digest, met.lease_until
 )
-SELECT digest FROM ours
-WHERE digest IN (SELECT digest FROM moved) OR digest NOT IN (SELECT digest FROM free)
+SELECT digest, lease_until FROM moved
+UNION ALL
+SELECT digest, lease_until FROM ours WHERE digest NOT IN (SELECT digest FROM free)
 
 -- name: hand_over
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)
@@ -220,21 +225,24 @@ FROM retrysafe_checkpoint
 WHERE number > ? AND number <= ?
 
 -- name: purge_tombstones
+-- What somebody is just claiming is locked, and is not what it was: without SKIP LOCKED it would be deleted all the same.
 DELETE FROM retrysafe_checkpoint
-WHERE number IN (
+WHERE number = ANY (ARRAY(
     SELECT number FROM retrysafe_checkpoint
     WHERE number > ? AND number <= ? AND $purgeable AND tombstone_until <= ?
     ORDER BY number LIMIT ?
-)
+    FOR UPDATE SKIP LOCKED
+))
 
 -- name: purge_outcomes
 UPDATE retrysafe_checkpoint
 SET state = 'expired', outcome = NULL
-WHERE number IN (
+WHERE number = ANY (ARRAY(
     SELECT number FROM retrysafe_checkpoint
     WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
     ORDER BY number LIMIT ?
-)
+    FOR UPDATE SKIP LOCKED
+))
 
 -- name: listing
 SELECT $listed FROM retrysafe_checkpoint WHERE $conditions ORDER BY number DESC LIMIT ?

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+from math import inf
 
 import psycopg
+from psycopg import IsolationLevel
 
-from retrysafe.errors import SchemaMismatch
+from retrysafe.errors import ConfigurationError, SchemaMismatch
 from retrysafe.stores.base import Meta
+from retrysafe.stores.postgres.connect import Connection, Settings, connect
 from retrysafe.stores.postgres.dialect import statements
 from retrysafe.stores.postgres.failures import translated
 from retrysafe.stores.program import Program, Statement
@@ -25,6 +30,7 @@ _IS_THERE = (
 )
 # Any number will do, so long as it is always the same: who migrates holds it.
 _LOCK = 7_268_473_001
+_OLDEST_SERVER = 140_000
 
 
 def migrations() -> tuple[Migration, ...]:
@@ -40,42 +46,36 @@ def migrations_sql() -> str:
     return "\n\n".join([*parts, "COMMIT;"]) + "\n"
 
 
-def pending(conninfo: str) -> tuple[Migration, ...]:
+def pending(settings: Settings) -> tuple[Migration, ...]:
     """Tell which migrations a database lacks.
 
     Raises:
         SchemaMismatch: the schema is newer than this code.
-        ConfigurationError: a migration was changed after it had been applied.
+        ConfigurationError: a migration was changed after it had been applied, or the server is older than 14.
         StoreUnavailable: the database cannot be reached.
     """
-    try:
-        with psycopg.connect(conninfo) as connection:
-            return _lacking(connection)
-    except psycopg.Error as error:
-        raise translated(error) from error
+    with _connected(settings) as connection:
+        return _lacking(connection)
 
 
-def migrate(conninfo: str) -> tuple[Migration, ...]:
+def migrate(settings: Settings) -> tuple[Migration, ...]:
     """Bring a database's schema up to this code's, and return what was applied; several processes may do so at once.
 
     Raises:
         SchemaMismatch: the schema is newer than this code.
-        ConfigurationError: a migration was changed after it had been applied.
+        ConfigurationError: a migration was changed after it had been applied, or the server is older than 14.
         StoreUnavailable: the database cannot be reached or written.
     """
-    try:
-        with psycopg.connect(conninfo) as connection:
-            return apply(connection)
-    except psycopg.Error as error:
-        raise translated(error) from error
+    with _connected(settings) as connection:
+        return apply(connection)
 
 
-def prepare(connection: psycopg.Connection, *, may_migrate: bool) -> None:
+def prepare(connection: Connection, *, may_migrate: bool) -> None:
     """Make sure that the schema is this code's and that the meta row is there (K4).
 
     Raises:
         SchemaMismatch: the schema is newer, or older and may not be migrated here.
-        ConfigurationError: a migration was changed after it had been applied.
+        ConfigurationError: a migration was changed after it had been applied, or the server is older than 14.
         psycopg.Error: the database cannot be read or written.
     """
     missing = _lacking(connection)
@@ -83,16 +83,21 @@ def prepare(connection: psycopg.Connection, *, may_migrate: bool) -> None:
         if not may_migrate:
             raise SchemaMismatch(found=missing[0].number - 1, needed=migrations()[-1].number)
         apply(connection)
-    # Compare-and-set: whoever comes second keeps what the first made.
-    made = statements()["make_meta"].replace("?", "%s").encode()
-    connection.execute(made, (secrets.token_bytes(32), secrets.token_bytes(32)))
+    if connection.execute("SELECT FROM retrysafe_meta").fetchone() is None:
+        # Compare-and-set: whoever comes second keeps what the first made.
+        made = statements()["make_meta"].replace("?", "%s")
+        connection.execute(made.encode(), (secrets.token_bytes(32), secrets.token_bytes(32)))
 
 
-def apply(connection: psycopg.Connection) -> tuple[Migration, ...]:
+def apply(connection: Connection) -> tuple[Migration, ...]:
     """Apply what the database lacks, in the connection's transaction."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     missing = _lacking(connection)
-    connection.execute(_BOOKKEEPING)
+    if missing:
+        # A large table takes its time, and so does the answer.
+        connection.patience_seconds = inf
+        connection.execute("SET LOCAL statement_timeout = 0")
+        connection.execute(_BOOKKEEPING)
     for step in missing:
         connection.execute(step.text.encode())
         connection.execute(step.note.encode())
@@ -106,9 +111,23 @@ def meta() -> Program[Meta]:
     return Meta(bytes(pepper), bytes(secret), version)
 
 
-def _lacking(connection: psycopg.Connection) -> tuple[Migration, ...]:
-    # Asked of a table: `to_regclass` may answer from a cache that is older than the lock which we have waited for.
-    made = connection.execute(_IS_THERE.encode()).fetchone()
+@contextmanager
+def _connected(settings: Settings) -> Generator[Connection]:
+    try:
+        with connect(settings) as connection:
+            connection.isolation_level = IsolationLevel.READ_COMMITTED
+            yield connection
+    except (psycopg.Error, OSError) as error:
+        raise translated(error) from error
+
+
+def _lacking(connection: Connection) -> tuple[Migration, ...]:
+    version = connection.info.server_version
+    if version < _OLDEST_SERVER:
+        problem = f"this server is PostgreSQL {version // 10_000}: retrysafe needs 14 or later"
+        raise ConfigurationError([problem])
+    # Asked of a table: `to_regclass` alone may answer from what it knew before the lock that we have waited for.
+    made = connection.execute(_IS_THERE).fetchone()
     if made is None or not made[0]:
         return migrations()
     return lacking(migrations(), dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall()))

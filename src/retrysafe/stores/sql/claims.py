@@ -49,6 +49,13 @@ class ClaimVerbs(OutboxVerbs):
             inserted = yield self._begin(ask, now)
             if inserted.changed:
                 return _first_claim(ask)
+            met = yield from self.read(ask.identity.digest)
+            if met is None:
+                continue
+            judgement = judge(met, ask)
+            if not isinstance(judgement, Take | Park | Replace):
+                # Nothing to write, so nothing to wait for: its attempt may have it locked, in a transaction of its own.
+                return judgement
             met = yield from self._lock(ask.identity.digest)
             if met is not None:
                 return (yield from self._meet(met, ask))
@@ -84,7 +91,8 @@ class ClaimVerbs(OutboxVerbs):
         for some in chunks(claims):
             terms = [term for claim in some for term in (*right(claim), now + claim.lease_seconds)]
             answer = yield Statement(self._sql.with_claims("renew", len(some)), terms)
-            held.update(bytes(digest) for (digest,) in answer.rows)
+            # What is locked by a transaction of our own answers with the lease end that it has.
+            held.update(bytes(digest) for digest, lease_until in answer.rows if lease_until > now)
         return [Held() if claim.digest in held else Lost() for claim in claims]
 
     def begin_stream(self, claim: Claim) -> Program[Receipt]:

@@ -57,25 +57,31 @@ class Purging:
             if segment is None:
                 return (yield from self._sweep(self._known_up_to, None, now, limit, total))[0]
             low, high = segment
-            total, due_at = yield from self._sweep(low, high, now, limit, total)
-            if total.more:
-                return total
-            heappop(self._segments)
-            if due_at < inf:
-                due_at = min(max(due_at, now + _SOONEST_SECONDS), now + _LATEST_SECONDS)
-                heappush(self._segments, (due_at, low, high))
+            again_at = now
+            try:
+                total, due_at = yield from self._sweep(low, high, now, limit, total)
+                if total.more:
+                    return total
+                again_at = min(max(due_at, now + _SOONEST_SECONDS), now + _LATEST_SECONDS) if due_at < inf else inf
+            finally:
+                # Also when the database failed, or the program is run again.
+                if again_at < inf:
+                    heappush(self._segments, (again_at, low, high))
         return Purged(total.expired, total.deleted, more=True)
 
     def _next(self, now: float) -> Program[tuple[int, int] | None]:
-        """Find the segment that is due first, or make a new one at the end; None when neither is there."""
-        if not self._segments or self._segments[0][0] > now:
-            answer = yield Statement(self._sql["purge_window"], (self._known_up_to, _ROWS_PER_SEGMENT))
+        """Take out the segment that is due first, or a new one at the end; None when neither is there."""
+        while not self._segments or self._segments[0][0] > now:
+            low = self._known_up_to
+            answer = yield Statement(self._sql["purge_window"], (low, _ROWS_PER_SEGMENT))
             [(high, rows)] = answer.rows
             if rows < _ROWS_PER_SEGMENT:
                 return None
-            heappush(self._segments, (now, self._known_up_to, high))
-            self._known_up_to = high
-        _, low, high = self._segments[0]
+            # Unless another thread was faster.
+            if self._known_up_to == low:
+                self._known_up_to = high
+                return low, high
+        _, low, high = heappop(self._segments)
         return low, high
 
     def _sweep(
@@ -85,7 +91,7 @@ class Purging:
 
         Returns:
             What was purged in all, ``more`` when the limit stopped it, and when the stretch is due again: never, when
-            it has no rows left.
+            it has no rows left. What others had locked is due still, and comes with the next call.
         """
         bounds = (low, _LAST if high is None else high)
         expired, deleted = total.expired, total.deleted
@@ -97,7 +103,7 @@ class Purging:
             answer = yield Statement(self._sql["purge_outcomes"], (*bounds, now, limit - expired - deleted))
             expired += answer.changed
             due_at = yield from self._due_at(bounds, now)
-        return Purged(expired, deleted, more=due_at <= now), due_at
+        return Purged(expired, deleted, more=due_at <= now and expired + deleted >= limit), due_at
 
     def _due_at(self, bounds: tuple[int, int], now: float) -> Program[float]:
         answer = yield Statement(self._sql["purge_due_at"], (now + _LATEST_SECONDS, *bounds))

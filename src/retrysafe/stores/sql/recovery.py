@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec.structs import replace
 
 from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.model import Checkpoint
-from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
-from retrysafe.protocol.states import FINAL, LEASED, State
+from retrysafe.protocol.operator import Audit, Intervention, Refusal, Verb, judge_intervention
+from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import PIVOT
 from retrysafe.stores.base import Purged, Query, Wanted
-from retrysafe.stores.decisions import hint_again_at
+from retrysafe.stores.decisions import hint_again_at, intervened
 from retrysafe.stores.program import Program, Statement
 from retrysafe.stores.rows import checkpoint, one_of, readable
 from retrysafe.stores.sql.base import Instants, right
@@ -59,30 +58,10 @@ class SQLVerbs(StepVerbs):
         judgement = judge_intervention(met, seen, intervention, pivoted=bool(pivot.rows))
         if isinstance(judgement, Refusal) or met is None:
             return judgement if isinstance(judgement, Refusal) else Refusal("the operation is not there any more")
-        now, state = met.now, judgement.state
-        after = replace(
-            met,
-            state=state,
-            fence=met.fence + 1,
-            deaths=BEFORE_FIRST,
-            lease_until=now,
-            due_at=now,
-            undoing=met.undoing or state is State.UNDOING,
-            reason=None,
-        )
-        if state in FINAL:
-            after = replace(
-                after,
-                finished_at=now,
-                outcome=intervention.outcome,
-                outcome_until=now + intervention.retention_seconds,
-                tombstone_until=now + intervention.tombstone_seconds,
-            )
-        if intervention.verb in {Verb.SETTLE, Verb.RELEASE}:
-            after = replace(after, request=None, tombstone_until=now + intervention.tombstone_seconds)
+        after = intervened(met, judgement, intervention)
         yield from self._bring(met, after)
-        audit = (now, met.operation_id, intervention.verb.value, intervention.by, intervention.note)
-        yield Statement(self._sql["append_audit"], (*audit, met.state.value, state.value, after.fence))
+        audit = (met.now, met.operation_id, intervention.verb.value, intervention.by, intervention.note)
+        yield Statement(self._sql["append_audit"], (*audit, met.state.value, after.state.value, after.fence))
         return after
 
     def audit(self, operation_id: str | None, limit: int) -> Program[Sequence[Audit]]:

@@ -160,7 +160,7 @@ SET lease_until = held.lease_until, due_at = due_at + (held.lease_until - met.le
 FROM held
 WHERE met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
     AND $leased
-RETURNING digest
+RETURNING digest, lease_until
 
 -- name: hand_over
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)

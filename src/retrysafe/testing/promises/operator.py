@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from retrysafe.protocol.effects import Receipt, Superseded, Written
 from retrysafe.protocol.model import Checkpoint, Claim, Mode
 from retrysafe.protocol.operator import BEFORE_FIRST, Audit, Intervention, Refusal, Verb, judge_intervention
-from retrysafe.protocol.states import State
-from retrysafe.protocol.verdicts import Finished, Mismatch
+from retrysafe.protocol.states import LEASED, State
+from retrysafe.protocol.steps import PIVOT, StepKind, StepStatus
+from retrysafe.protocol.verdicts import Finished, Mismatch, Parked
 from retrysafe.stores.base import Lost
-from retrysafe.testing.asks import DAY_SECONDS, a_memo, an_ask, an_intervention
+from retrysafe.testing.asks import DAY_SECONDS, a_memo, an_ask, an_intervention, some_terms
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.promises.writes import WRITES
 from retrysafe.testing.runner import Runner
@@ -76,7 +77,8 @@ class OperatorPromises:
                 continue
             assert answer == met
             assert (met.state, met.fence, met.attempt) == (leads_to[situation], seen.fence + 1, seen.attempt)
-            assert (met.lease_until, met.due_at, met.deaths, met.reason) == (met.now, met.now, BEFORE_FIRST, None)
+            assert (met.lease_until, met.due_at, met.reason) == (met.now, met.now, None)
+            assert met.deaths == (BEFORE_FIRST if met.state in LEASED else 0)
             assert met.undoing == (seen.undoing or met.state is State.UNDOING)
         assert {line.operation_id for line in runner.audit()} == {claims[key].operation_id for key in leads_to}
 
@@ -178,25 +180,54 @@ class OperatorPromises:
         assert runner.trail(taken).memos == memos
         assert runner.record(taken, undone=taken.undoing) == Written()
 
-    def test_a_settled_operation_is_replayed(self, runner: Runner, clock: ManualClock) -> None:
+    def test_a_resumed_operation_has_its_attempts_again(self, runner: Runner, clock: ManualClock) -> None:
+        """R10, R8: it was parked because they were spent."""
+        claim = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=10))
+        clock.advance(10)
+        [seen] = runner.abandoned()
+        runner.reclaimed(seen, some_terms(attempts=2, lease_seconds=10))
+        clock.advance(10)
+        [seen] = runner.abandoned()
+        assert isinstance(runner.reclaim(seen, some_terms(attempts=2)), Parked)
+        assert runner.read(claim).deaths == 2
+        resumed = runner.intervened(runner.read(claim), an_intervention(Verb.RESUME))
+        again = runner.reclaimed(resumed, some_terms(attempts=1))
+        assert (again.deaths, runner.read(again).deaths) == (0, 0)
+
+    @pytest.mark.parametrize("undone", [False, True], ids=["done", "undone"])
+    def test_a_settled_operation_is_replayed(self, runner: Runner, clock: ManualClock, undone: bool) -> None:  # noqa: FBT001
         """R10, R13, S10: with the person's outcome and retentions, and without the request."""
         claim = _in(runner, "parked", request=b"card number")
         clock.advance(5)
-        met = runner.intervened(runner.read(claim), an_intervention(Verb.SETTLE, outcome=b"paid by hand"))
-        assert (met.outcome, met.request, met.finished_at) == (b"paid by hand", None, met.now)
+        by_hand = an_intervention(Verb.SETTLE, outcome=b"by hand", undone=undone)
+        met = runner.intervened(runner.read(claim), by_hand)
+        assert (met.outcome, met.request, met.finished_at) == (b"by hand", None, met.now)
         assert (met.outcome_until, met.tombstone_until) == (met.now + DAY_SECONDS, met.now + 30 * DAY_SECONDS)
         assert runner.claim(an_ask("parked", mode=Mode.STEPS)) == Finished(met)
         clock.advance(DAY_SECONDS)
         assert runner.purge_all().expired == 1
 
-    def test_a_released_operation_is_its_client_s_again(self, runner: Runner) -> None:
-        """R10, S6, F1: for the same request only, as the same operation."""
+    def test_a_released_operation_is_its_client_s_again(self, runner: Runner, clock: ManualClock) -> None:
+        """R10, S6, S10, F1: for the same request only, as the same operation, and remembered from now on."""
         claim = _in(runner, "parked", request=b"card number")
+        clock.advance(90 * DAY_SECONDS)
         met = runner.intervened(runner.read(claim), an_intervention(Verb.RELEASE))
-        assert (met.request, met.outcome) == (None, None)
+        assert (met.request, met.outcome, met.tombstone_until) == (None, None, met.now + 30 * DAY_SECONDS)
         assert runner.claim(an_ask("parked", mode=Mode.STEPS, body="charge 11")) == Mismatch(met)
         again = runner.claimed(an_ask("parked", mode=Mode.STEPS))
-        assert (again.operation_id, again.fence, again.attempt) == (claim.operation_id, 3, 2)
+        assert (again.operation_id, again.fence, again.attempt, again.deaths) == (claim.operation_id, 3, 2, 0)
+
+    def test_what_has_passed_its_pivot_is_never_undone(self, runner: Runner) -> None:
+        """R10, R7: a person can only let it go on, or settle it."""
+        claim = runner.claimed(an_ask(mode=Mode.STEPS))
+        runner.memoize(claim, a_memo(PIVOT, kind=StepKind.PIVOT, status=StepStatus.DONE))
+        runner.park(claim)
+        seen = runner.read(claim)
+        refusal = runner.intervene(seen, an_intervention(Verb.UNDO))
+        assert isinstance(refusal, Refusal)
+        assert "pivot" in refusal.reason
+        assert runner.read(claim) == seen
+        assert runner.intervened(seen, an_intervention(Verb.RESUME)).state is State.RUNNING
 
     def test_a_pending_outcome_stays_when_the_undo_is_resumed(self, runner: Runner) -> None:
         """R10, R7: what the operation answered is what its client will be told."""

@@ -235,6 +235,15 @@ class StepPromises:
         [memo] = runner.trail(second).memos
         assert (memo.began_at, memo.ended_at, memo.fence, memo.value) == (began_at, began_at + 100, 2, b"paid")
 
+    def test_the_next_attempt_says_what_became_of_an_intent(self, runner: Runner, clock: ManualClock) -> None:
+        """R6, I3: after a probe has told it, under its own fence."""
+        runner.memoize(_claimed(runner), MEMOS["intent"])
+        clock.advance(10)
+        second = _claimed(runner)
+        assert runner.memoize(second, replace(MEMOS["done"], fence=2)) == Written()
+        [memo] = runner.trail(second).memos
+        assert (memo.status, memo.fence, memo.undo, memo.arguments) == (DONE, 2, "shop:refund", b"10")
+
     def test_memos_survive_take_over_release_parking_and_resumption(self, runner: Runner, clock: ManualClock) -> None:
         """R4: the next attempt goes on from them, whatever became of the last."""
         claim = _claimed(runner)

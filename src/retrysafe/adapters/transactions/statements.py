@@ -1,0 +1,72 @@
+"""What all bindings say to a database: placeholders as its driver has them, and limits that it keeps by itself (R11)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import TypeVar
+
+from retrysafe.stores.program import Answer, Program, Statement
+
+T = TypeVar("T")
+
+_MOST_MILLISECONDS = 2**31 - 1
+_ENDS_WHAT_IS_FROZEN = ("idle_in_transaction_session_timeout", "statement_timeout")
+_ENDS_WHAT_IS_LONG = "transaction_timeout"
+
+ENDED = (
+    "the operation's code ended the transaction that its outcome belongs to, so that a crash could keep one without the "
+    "other: leave commit and rollback to retrysafe, and raise NoEffect to have everything rolled back"
+)
+
+
+@cache
+def worded(text: str, style: str) -> str:
+    """Write the placeholders of a statement of ours as a driver has them.
+
+    Args:
+        text: with ``?`` for each parameter, and nowhere else.
+        style: ``qmark``, ``format``, ``pyformat`` or ``numeric_dollar``, as drivers call theirs.
+    """
+    match style:
+        case "qmark":
+            return text
+        case "numeric_dollar":
+            parts = text.split("?")
+            return parts[0] + "".join(f"${number}{part}" for number, part in enumerate(parts[1:], 1))
+        case "format" | "pyformat":
+            return text.replace("%", "%%").replace("?", "%s")
+        case _:
+            raise NotImplementedError(f"statements are not written for drivers with placeholders of style {style!r}")
+
+
+def limit_postgres(version: int, limit_seconds: float) -> Program[None]:
+    """Have PostgreSQL itself end this transaction, so that a frozen process cannot keep rows from its successor (R11).
+
+    Args:
+        version: the server's major version; from 17 on it also ends a transaction that is only long.
+        limit_seconds: how long it may be idle, run one statement, or, from 17 on, be open.
+    """
+    milliseconds = str(min(max(1, int(limit_seconds * 1000)), _MOST_MILLISECONDS))
+    names = (*_ENDS_WHAT_IS_FROZEN, _ENDS_WHAT_IS_LONG) if version >= 17 else _ENDS_WHAT_IS_FROZEN
+    settings = ", ".join(f"set_config('{name}', ?, true)" for name in names)
+    yield Statement(f"SELECT {settings}", (milliseconds,) * len(names))
+
+
+def hold_sqlite() -> Program[None]:
+    """Take SQLite's one write lock now, while nothing was read: a reader that wants to write later is refused at once.
+
+    A write that changes nothing, because it does so inside whatever transaction a driver or an application has begun.
+    """
+    yield Statement("UPDATE retrysafe_meta SET only = only WHERE FALSE")
+
+
+async def arun(program: Program[T], fetch: Callable[[Statement], Awaitable[Answer]]) -> T:
+    """Run a program to its end with a ``fetch`` that is awaited."""
+    try:
+        statement = next(program)
+        while True:
+            statement = program.send(await fetch(statement))
+    except StopIteration as end:
+        reply: T = end.value
+        return reply

@@ -1,0 +1,86 @@
+"""What a database's error says, whatever driver, framework or author's exception it is wrapped in.
+
+Drivers are not imported: their errors carry a SQLSTATE (``sqlstate``, ``pgcode``) or SQLite's ``sqlite_errorcode``, and
+wrappers keep them in ``orig`` (SQLAlchemy) or as the cause (Django, SQLAlchemy over asyncpg).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_CONFLICTS = frozenset({"40001", "40P01"})
+_UNDEFINED_TABLE = "42P01"
+# An answer that is no answer: connection errors, a commit that nobody knows about, a server that ends the session.
+_NO_ANSWERS = ("08", "40003", "57P")
+# SQLite's primary result codes.
+_BUSY, _LOCKED, _CONSTRAINT = 5, 6, 19
+_PRIMARY_CODE = 0xFF
+
+
+def conflicted(error: BaseException) -> bool:
+    """Tell whether a database rolled back because of another transaction, so that running again may succeed.
+
+    Followed are wrappers, causes, contexts that were not suppressed, and the members of groups: frameworks and authors
+    raise errors of their own over those of a database.
+    """
+    return any(
+        _sqlstate(found) in _CONFLICTS or _sqlite_code(found) in {_BUSY, _LOCKED}
+        for found in _causes(error, contexts=True)
+    )
+
+
+def refused(error: BaseException) -> bool:
+    """Tell whether the error is a live server's answer to the statement, so that a commit was certainly rolled back.
+
+    A server that ends the session may have committed before: that is not an answer. Contexts are not followed: a commit
+    may run while the author's code handles another error, which says nothing about the commit.
+    """
+    for found in _causes(error, contexts=False):
+        if _sqlite_code(found) in {_BUSY, _LOCKED, _CONSTRAINT}:
+            return True
+        state = _sqlstate(found)
+        if state is not None and not state.startswith(_NO_ANSWERS) and _severity(found) == "ERROR":
+            return True
+    return False
+
+
+def lacks_table(error: BaseException) -> bool:
+    """Tell whether a statement failed because a table is not there."""
+    return any(
+        _sqlstate(found) == _UNDEFINED_TABLE
+        or (_sqlite_code(found) is not None and str(found).startswith("no such table"))
+        for found in _causes(error, contexts=False)
+    )
+
+
+def _causes(error: BaseException, *, contexts: bool) -> Iterator[BaseException]:
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        before = [getattr(found, "orig", None), found.__cause__]
+        if contexts and not found.__suppress_context__:
+            before.append(found.__context__)
+        if isinstance(found, BaseExceptionGroup):
+            before.extend(found.exceptions)
+        waiting.extend(one for one in before if isinstance(one, BaseException))
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return state if isinstance(state, str) else None
+
+
+def _severity(error: BaseException) -> str | None:
+    """Return the server's word that is not translated, as psycopg and asyncpg keep it."""
+    diagnosis = getattr(error, "diag", None)
+    found: str | None = getattr(diagnosis, "severity_nonlocalized", None) or getattr(error, "severity_en", None)
+    return found
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & _PRIMARY_CODE if isinstance(code, int) else None
