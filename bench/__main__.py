@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import machine, overhead, pairs, report, web
+from bench import machine, overhead, pairs, recovery, report, web
 from bench.plan import DEFAULT, QUICK, Plan
 
 _RESULTS = Path(__file__).resolve().parent / "results"
@@ -70,6 +70,7 @@ def _measure(plan: Plan, directory: Path) -> dict[str, Any]:
         adapter = overhead.measure(plan, _tell)
         pace.append(machine.yardstick())
         stores = pairs.measure(plan, place, _tell)
+        recovered = recovery.measure(plan, place, _tell)
         pace.append(machine.yardstick())
         rows, checks = web.measure(plan, place, started_at + plan.limit_seconds, _tell)
         pace.extend(machine.yardstick() for _ in range(5))
@@ -77,7 +78,10 @@ def _measure(plan: Plan, directory: Path) -> dict[str, Any]:
     found["http"] = [row.summary() for row in rows]
     found["stores"] = [row.summary() for row in stores]
     found["adapter"] = adapter.summary()
+    found["recovery"] = [recovered.summary()]
     found["checks"] = asdict(checks)
+    if recovered.twice or recovered.left:
+        found["checks"]["problems"].append(f"recovery: {recovered.twice} twice, {recovered.left} left open")
     found["seconds"] = time.monotonic() - started_at
     return found
 

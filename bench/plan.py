@@ -23,6 +23,7 @@ class Plan:
         pair_seconds: length of one slice of it.
         overhead_rounds: rounds of the adapter measurement.
         overhead_calls: calls in one batch of it.
+        recoveries: how many abandoned operations are recovered.
     """
 
     limit_seconds: float
@@ -33,10 +34,11 @@ class Plan:
     pair_seconds: float
     overhead_rounds: int
     overhead_calls: int
+    recoveries: int
 
 
 DEFAULT = Plan(
-    limit_seconds=165,
+    limit_seconds=190,
     most=50_000,
     web_rounds=8,
     web_seconds=0.5,
@@ -44,6 +46,7 @@ DEFAULT = Plan(
     pair_seconds=0.35,
     overhead_rounds=11,
     overhead_calls=2_000,
+    recoveries=10_000,
 )
 QUICK = Plan(
     limit_seconds=31,
@@ -54,4 +57,5 @@ QUICK = Plan(
     pair_seconds=0.08,
     overhead_rounds=3,
     overhead_calls=500,
+    recoveries=300,
 )

@@ -66,10 +66,20 @@ _ADAPTER = (
     Column("low", "cpu_us_low", ".1f"),
     Column("high", "cpu_us_high", ".1f"),
 )
+_RECOVERY = (
+    Column("store", "store"),
+    Column("workers", "workers", "d"),
+    Column("abandoned", "operations", ",d"),
+    Column("recovered/s", "per_second", ",.0f"),
+    Column("CPU µs each", "cpu_us", ",.0f"),
+    Column("twice", "twice", "d"),
+    Column("left", "left", "d"),
+)
 _TABLES = (
     ("http", "HTTP: one uvicorn worker; ratio to the unguarded application of the same round", _HTTP),
     ("stores", "Stores: pairs of one claim and one record", _STORES),
     ("adapter", "Protocol and ASGI adapter alone: CPU µs per request, memory store", _ADAPTER),
+    ("recovery", "Recovery: abandoned operations of one step, by workers that are started for them", _RECOVERY),
 )
 
 

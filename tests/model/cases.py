@@ -108,7 +108,7 @@ CASES = (
         rule="R5",
         without="no intent is written before the call",
         breaks=("I6", "I9"),
-        last="the call of `charge` arrives",
+        last="B records undone",
     ),
     Case(
         off="local_transaction",
@@ -163,8 +163,13 @@ CASES = (
 )
 
 
+def without(case: Case) -> Exploration[Move]:
+    """Look at everything that may happen to an operation without a protection."""
+    return explored(case.operation, case.protections, 2, 2)
+
+
 @cache
-def explored(operation: Operation, on: Protections, claims: int = 2, processes: int = 2) -> Exploration[Move]:
+def explored(operation: Operation, on: Protections, claims: int, processes: int) -> Exploration[Move]:
     """Look at everything that may happen to an operation under some protections."""
     recovery = Recovery(operation, on, claims, processes)
     return explore(

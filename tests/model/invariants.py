@@ -51,6 +51,8 @@ def final_stays(before: World, _: Move, after: World) -> bool:
 
 def memos_stay(before: World, _: Move, after: World) -> bool:
     """I2: a memo never changes."""
+    if before.checkpoint is after.checkpoint:
+        return True
     pairs = zip(before.checkpoint.memos, after.checkpoint.memos, strict=True)
     return all(memo.value in (0, then.value) for memo, then in pairs)
 
@@ -62,7 +64,7 @@ def writes_carry_the_fence(before: World, move: Move, after: World) -> bool:
         return then.fence >= met.fence
     if move.what in CLAIMS:
         return then.fence > met.fence
-    return met == then or met.fence == then.fence == before.processes[move.process].fence
+    return met is then or met == then or met.fence == then.fence == before.processes[move.process].fence
 
 
 def one_effect_per_child_key(steps: tuple[Step, ...], world: World) -> bool:
@@ -84,6 +86,8 @@ def undone_means_nothing_left(world: World) -> bool:
 
 def undone_in_reverse(steps: tuple[Step, ...], before: World, _: Move, after: World) -> bool:
     """I7: when a step is undone, every later one that may have happened was undone before."""
+    if before.truths is after.truths:
+        return True
     for number, (truth, then) in enumerate(zip(before.truths, after.truths, strict=True)):
         if then.undone and not truth.undone:
             later = zip(steps[number + 1 :], before.checkpoint.memos[number + 1 :], strict=True)
@@ -99,8 +103,10 @@ def outcome_follows_from_memos(world: World) -> bool:
 
 def no_call_after_undo_began(before: World, move: Move, _: World) -> bool:
     """I9: no forward call begins once an undo has begun."""
+    if move.what != CALLS:
+        return True
     undone = before.checkpoint.state == "undone" or any(truth.undone for truth in before.truths)
-    return move.what != CALLS or not (undone or any(call.undo for call in before.travelling))
+    return not undone and not any(call.undo for call in before.travelling)
 
 
 def local_effect_with_its_memo(steps: tuple[Step, ...], world: World) -> bool:

@@ -247,6 +247,8 @@ inline take_to_undo(seen) {
 	turn_back()
 }
 
+#define DIES atomic { true -> stop(); goto end_idle }
+
 proctype serve(byte me)
 {
 	byte at;     /* the step that it is at; STEPS at the end */
@@ -260,7 +262,7 @@ end_idle:
 		:: atomic { !FINAL && !turned -> take_forward(process[me].fence); goto ready }
 		:: atomic { !FINAL && turned -> take_to_undo(process[me].fence); goto going_back }
 		:: atomic { state == RUNNING && !pivoted -> take_to_undo(process[me].fence); goto going_back }
-		:: goto dead
+		:: DIES
 		fi
 #else
 	:: atomic { FREE && !turned -> take_forward(fence); goto ready }
@@ -280,7 +282,7 @@ ready:  /* going forward, and about to begin a step, or at the end */
 #endif
 	:: atomic { at == CHARGE && MAY_BEGIN && step[CHARGE].intent && step[CHARGE].memo == 0 ->
 		printf("%c parks it: nobody knows whether charge happened\n", WHO);
-		wrote(); state = PARKED; goto dead }
+		wrote(); state = PARKED; stop(); goto end_idle }
 #ifdef NO_LOCAL_TRANSACTION
 	:: atomic { at == BOOK ->
 		printf("%c commits the effect of book\n", WHO);
@@ -319,7 +321,7 @@ ready:  /* going forward, and about to begin a step, or at the end */
 	:: atomic { at <= PIVOT && !pivoted && MAY_BEGIN ->
 		printf("%c turns back\n", WHO);
 		wrote(); turn_back(); goto going_back }
-	:: goto dead
+	:: DIES
 	fi;
 
 calling:
@@ -330,30 +332,34 @@ calling:
 			&& !step[CHARGE].back);
 		step[at].out = step[at].out | (1 << process[me].fence);
 		process[me].intends = 0; process[me].waits = at + 1 }
-	:: goto dead
+	:: DIES
 	fi;
 	if
 	:: process[me].answer > 0
-	:: goto dead
+	:: DIES
 	fi;
 
 knows:
 	if
 	:: atomic { MAY_TELL ->
 		if
-		:: !IS_THERE(at) -> printf("%c writes the memo of %e\n", WHO, NAME(at)); memoize(at, process[me].answer)
+		:: !IS_THERE(at) -> memoize(at, process[me].answer);
+			if
+			:: printf("%c writes the memo of %e\n", WHO, NAME(at))
+			:: printf("%c writes the memo of %e, and does not hear of it\n", WHO, NAME(at)); goto knows
+			fi
 		:: else ->
 			/* With a fence it can only be its own, whose commit went unheard; without one nobody can tell. */
 			printf("%c takes the memo of %e for its own\n", WHO, NAME(at))
 		fi;
 		known = known + (process[me].answer << (2 * at)); process[me].answer = 0; at++; goto ready }
-	:: goto dead
+	:: DIES
 	fi;
 
 recording:
 	if
-	:: atomic { MAY_TELL -> printf("%c records the outcome\n", WHO); wrote(); make_final(DONE, known); goto dead }
-	:: goto dead
+	:: atomic { MAY_TELL -> printf("%c records the outcome\n", WHO); wrote(); make_final(DONE, known); stop(); goto end_idle }
+	:: DIES
 	fi;
 
 going_back:  /* about to undo a step, or at the end */
@@ -367,28 +373,25 @@ going_back:  /* about to undo a step, or at the end */
 		wrote(); is_taken_back(BOOK); step[BOOK].undone = true; at = TO_UNDO; goto going_back }
 	:: atomic { at == STEPS && MAY_UNDO ->
 		printf("%c records undone\n", WHO);
-		wrote(); make_final(UNDONE, ALL_UNDONE); goto dead }
+		wrote(); make_final(UNDONE, ALL_UNDONE); stop(); goto end_idle }
 	:: atomic { at < STEPS && state == UNDOING && HOLDS ->
 		printf("%c parks it: the undo does not go through\n", WHO);
-		wrote(); state = PARKED; goto dead }
-	:: goto dead
+		wrote(); state = PARKED; stop(); goto end_idle }
+	:: DIES
 	fi;
 
 waiting_back:
 	if
 	:: process[me].answer > 0
-	:: goto dead
+	:: DIES
 	fi;
 	if
 	:: atomic { MAY_UNDO ->
 		printf("%c writes the memo of the undo of charge\n", WHO);
 		wrote(); step[CHARGE].undone = true; process[me].answer = 0; process[me].back = true; at = TO_UNDO;
 		goto going_back }
-	:: goto dead
+	:: DIES
 	fi;
-
-dead:
-	atomic { stop(); goto end_idle }
 }
 
 /* Whoever still waits for a call that arrives hears the answer. */

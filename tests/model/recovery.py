@@ -34,8 +34,9 @@ Item = TypeVar("Item")
 IDLE = Process()
 CLAIMS = ("claims", "claims to undo")
 CALLS = "calls {}"
-UNHEARD = "commits effect and memo of {}, and does not hear of it"
-UNFAIR = frozenset({"dies", "the sweeper dies", UNHEARD})
+UNHEARD_COMMIT = "commits effect and memo of {}, and does not hear of it"
+UNHEARD_MEMO = "writes the memo of {}, and does not hear of it"
+UNFAIR = frozenset({"dies", "the sweeper dies", UNHEARD_COMMIT, UNHEARD_MEMO})
 """What never has to happen. Everything else that can happen does, sooner or later."""
 
 
@@ -88,7 +89,7 @@ class Recovery:
             case "intended":
                 yield self._calls(world, number, process)
             case "knows":
-                yield self._memoizes(world, number, process)
+                yield from self._memoizes(world, number, process)
             case "told" | "published":
                 yield self._records(world, number, process)
             case "undoing":
@@ -196,18 +197,20 @@ class Recovery:
         else:
             after = _noted(met, at, met.memos[at]._replace(value=value))
             yield Move("commits effect and memo of {}", number, at), _with(done, number, _onward(process, value), after)
-            yield Move(UNHEARD, number, at), _with(done, number, process, after)
+            yield Move(UNHEARD_COMMIT, number, at), _with(done, number, process, after)
 
-    def _memoizes(self, world: World, number: int, process: Process) -> tuple[Move, World]:
+    def _memoizes(self, world: World, number: int, process: Process) -> Moves:
         met, at = world.checkpoint, process.step
-        if not self._accepts(world, process, "running", "parked"):
-            return Move("is refused the memo of {}", number, at), _with(world, number, IDLE)
         then = _onward(process, process.value)
-        if met.memos[at].value and self._on.unique_memo:
+        if not self._accepts(world, process, "running", "parked"):
+            yield Move("is refused the memo of {}", number, at), _with(world, number, IDLE)
+        elif met.memos[at].value and self._on.unique_memo:
             # With a fence it can only be its own, whose commit went unheard; without one nobody can tell.
-            return Move("takes the memo of {} for its own", number, at), _with(world, number, then)
-        after = _noted(met, at, met.memos[at]._replace(value=process.value))
-        return Move("writes the memo of {}", number, at), _with(world, number, then, after)
+            yield Move("takes the memo of {} for its own", number, at), _with(world, number, then)
+        else:
+            after = _noted(met, at, met.memos[at]._replace(value=process.value))
+            yield Move("writes the memo of {}", number, at), _with(world, number, then, after)
+            yield Move(UNHEARD_MEMO, number, at), _with(world, number, process, after)
 
     def _finishes(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._on.persist_first and world.heard is None:
@@ -236,16 +239,22 @@ class Recovery:
         at = process.step
         if not 0 <= at < self._end:
             yield self._records_undone(world, number, process)
-        elif self._on.quiesce and not self._quiet(world, process):
-            pass  # it waits until the time-outs of earlier attempts have passed
-        elif not self._steps[at].local:
+            return
+        if not self._on.quiesce or self._quiet(world, process):
+            yield self._takes_back(world, number, process)
+        if self._accepts(world, process, "undoing"):
+            # The undo does not go through, and its attempts are spent.
+            yield Move("parks it", number), _with(world, number, IDLE, world.checkpoint._replace(state="parked"))
+
+    def _takes_back(self, world: World, number: int, process: Process) -> tuple[Move, World]:
+        at = process.step
+        if not self._steps[at].local:
             sent = world._replace(travelling=world.travelling | {Call(at, process.fence, undo=True)})
-            yield Move("calls the undo of {}", number, at), _with(sent, number, process._replace(phase="undo waiting"))
-        elif not self._accepts(world, process, "undoing", "parked"):
-            yield Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
-        else:
-            undone = world._replace(truths=_put(world.truths, at, _taken_back(world.truths[at])))
-            yield Move("commits undo and memo of {}", number, at), self._undo_noted(undone, number, process)
+            return Move("calls the undo of {}", number, at), _with(sent, number, process._replace(phase="undo waiting"))
+        if not self._accepts(world, process, "undoing", "parked"):
+            return Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
+        undone = world._replace(truths=_put(world.truths, at, _taken_back(world.truths[at])))
+        return Move("commits undo and memo of {}", number, at), self._undo_noted(undone, number, process)
 
     def _memoizes_undo(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "undoing", "parked"):

@@ -1,4 +1,4 @@
-"""The table of protections on the page about the model: ``python -m tests.model.table`` writes it, a test compares it."""
+"""The table on the page about the model: ``python -m tests.model.table`` writes it, a test compares it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.model.cases import CASES, Case, explored, in_words
+from tests.model.cases import CASES, Case, in_words, without
 from tests.model.world import Move, Operation
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "model.md"
@@ -26,7 +26,7 @@ def filled(page: str) -> str:
 
 
 def _line(case: Case) -> Sequence[str]:
-    way = explored(case.operation, case.protections).broken[case.breaks[0]]
+    way = without(case).broken[case.breaks[0]]
     first, *others = case.breaks
     broken = ", ".join([f"**{first}**", *others])
     return case.rule, case.without, broken, f"{_told(way, case.operation)} ({len(way)} moves)"

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from retrysafe.protocol.states import TRANSITIONS
-from tests.model.cases import CASES, ORDER, SHIPMENT, TWO_CALLS, Case, explored, in_words, is_fair, is_settled
+from tests.model.cases import CASES, ORDER, SHIPMENT, TWO_CALLS, Case, explored, in_words, is_fair, is_settled, without
 from tests.model.explorer import Model, explore
 from tests.model.recovery import Recovery
 from tests.model.table import PAGE, filled
@@ -28,7 +28,7 @@ def test_with_every_protection_nothing_can_go_wrong(
     operation: Operation, processes: int, figure: Callable[[str], None]
 ) -> None:
     """I1 to I12, and every operation comes to rest, in every state that three claims can lead to."""
-    found = explored(operation, Protections(), claims=3, processes=processes)
+    found = explored(operation, Protections(), 3, processes)
     steps = ", ".join(step.name for step in operation.steps)
     figure(
         f"model of recovery: {found.states:6d} states, {found.transitions:6d} moves, {found.depth} deep:"
@@ -40,7 +40,7 @@ def test_with_every_protection_nothing_can_go_wrong(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.off)
 def test_without_a_protection_exactly_what_it_is_there_for_breaks(case: Case) -> None:
     """C1, C4, C5, F1, S1, R4, R5, R7, R12: none of them can be left out."""
-    broken = explored(case.operation, case.protections).broken
+    broken = without(case).broken
     assert set(broken) == set(case.breaks)
     way = broken[case.breaks[0]]
     assert way
@@ -65,6 +65,8 @@ WHAT_HAPPENS = {
     "the call of {} arrives",
     "the call of {} is refused",
     "writes the memo of {}",
+    "writes the memo of {}, and does not hear of it",
+    "takes the memo of {} for its own",
     "commits effect and memo of {}",
     "commits effect and memo of {}, and does not hear of it",
     "finds its memo of {}",
@@ -97,7 +99,7 @@ WHAT_HAPPENS = {
 
 def test_everything_that_the_model_is_about_happens_in_it() -> None:
     """C4, R6, R7, R10: a model in which nobody is ever late proves nothing."""
-    assert {move.what for move in explored(SHIPMENT, Protections(), claims=3).moves} == WHAT_HAPPENS
+    assert {move.what for move in explored(SHIPMENT, Protections(), 3, 2).moves} == WHAT_HAPPENS
 
 
 def test_the_states_of_the_model_change_as_those_of_the_protocol_do() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from uuid import uuid4
 
 import pytest
 
 from tests.services import servers
+from tests.services.databases import Databases
 from tests.services.service import Service
 
 
@@ -18,23 +18,26 @@ def postgres() -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: Service) -> Iterator[Databases]:
+    """The databases in it."""
+    databases = Databases(postgres.url)
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def fresh_database(postgres: Service) -> Iterator[Callable[[], str]]:
-    """Make an empty database, and return its URL; all are dropped after the test."""
-    import psycopg
+def fresh_database(databases: Databases) -> Iterator[Callable[[], str]]:
+    """Return the URL of an empty database with each call; all are emptied after the test."""
+    taken: list[str] = []
 
-    made: list[str] = []
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
+    def take() -> str:
+        taken.append(databases.take())
+        return taken[-1]
 
-        def make() -> str:
-            name = f"tests_{uuid4().hex}"
-            connection.execute(f"CREATE DATABASE {name}".encode())
-            made.append(name)
-            return postgres.url.removesuffix("/postgres") + f"/{name}"
-
-        yield make
-        for name in made:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    yield take
+    for url in taken:
+        databases.give_back(url)
 
 
 @pytest.fixture

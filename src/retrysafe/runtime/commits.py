@@ -21,6 +21,7 @@ from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import StepStatus
 from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.runtime.values import encode_value
+from retrysafe.stores.program import Program, Statement
 
 if TYPE_CHECKING:
     from retrysafe.protocol.model import Checkpoint, Claim, Message
@@ -38,11 +39,26 @@ _NO_BINDING = (
 )
 
 
+_ELSEWHERE = (
+    "transactions= leads to another database than the store: give both the same one, or what the application writes and "
+    "what retrysafe writes would not be one commit"
+)
+
+
 class Commits:
     """The transactions of one guard, and how they end."""
 
-    def __init__(self, sync: Store, aio: AsyncStore, bindings: Bindings | None) -> None:
-        """Take over bindings; each is for threads or for event loops."""
+    def __init__(self, sync: Store, aio: AsyncStore, bindings: Bindings | None, pepper: Callable[[], bytes]) -> None:
+        """Take over bindings; each is for threads or for event loops.
+
+        Args:
+            sync: the store, for threads.
+            aio: the same, for event loops.
+            bindings: the application's.
+            pepper: returns the store's, by which its database is recognised.
+        """
+        self._pepper = pepper
+        self._verified: set[int] = set()
         self._sync = sync
         self._aio = aio
         several = () if bindings is None else bindings if isinstance(bindings, Sequence) else (bindings,)
@@ -69,7 +85,14 @@ class Commits:
         """
         if self._plain is None:
             raise ConfigurationError([_NO_BINDING])
-        return self._plain.begin(limit_seconds)
+        open_ = self._plain.begin(limit_seconds)
+        if id(self._plain) not in self._verified:
+            try:
+                self._verify(open_.run(_read_pepper), self._plain)
+            except Exception as error:
+                open_.rollback()
+                raise _elsewhere(error) from error
+        return open_
 
     async def abegin(self, limit_seconds: float) -> Transaction | AsyncTransaction:
         """Open a transaction from an event loop; without a binding for loops, one for threads is used in a thread.
@@ -78,8 +101,31 @@ class Commits:
             ConfigurationError: there is no binding.
         """
         if self._async is not None:
-            return await self._async.begin(limit_seconds)
+            return await self._abegin(limit_seconds)
         return await asyncio.to_thread(self.begin, limit_seconds)
+
+    async def _abegin(self, limit_seconds: float) -> AsyncTransaction:
+        binding = self._async
+        if binding is None:
+            raise ConfigurationError([_NO_BINDING])
+        open_ = await binding.begin(limit_seconds)
+        if id(binding) not in self._verified:
+            try:
+                self._verify(await open_.run(_read_pepper), binding)
+            except Exception as error:
+                await open_.rollback()
+                raise _elsewhere(error) from error
+        return open_
+
+    def _verify(self, found: bytes | None, binding: Transactions | AsyncTransactions) -> None:
+        """Make sure, once, that a binding leads to the store's own database (D3).
+
+        Raises:
+            ConfigurationError: it leads elsewhere, so that nothing would be one commit.
+        """
+        if found != self._pepper():
+            raise ConfigurationError([_ELSEWHERE])
+        self._verified.add(id(binding))
 
     def commit(self, transaction: Transaction | None, effect: fx.Commit, policy: Policy) -> fx.Receipt | fx.Conflicted:
         """Record the outcome as the last statement, and commit (R11).
@@ -180,7 +226,7 @@ class Commits:
             return await asyncio.to_thread(self.transact, policy, claim, memo, effect, messages)
         before, open_, done = len(messages), None, memo
         try:
-            open_ = await self._async.begin(policy.transaction_seconds)
+            open_ = await self._abegin(policy.transaction_seconds)
             value = effect(open_.handle)
             done = _done(claim, memo, await value if inspect.isawaitable(value) else value)
             receipt = await open_.run(partial(self._aio.verbs.memoize, claim, done, tuple(messages[before:])))
@@ -215,6 +261,19 @@ class Commits:
         if binding is not None and binding.conflicted(error):
             return fx.Conflicted()
         raise error
+
+
+def _read_pepper() -> Program[bytes | None]:
+    """Read by what a store's database is recognised (K4)."""
+    answer = yield Statement("SELECT pepper FROM retrysafe_meta")
+    return bytes(answer.rows[0][0]) if answer.rows else None
+
+
+def _elsewhere(error: Exception) -> Exception:
+    """Take a database without our tables for what it is: another one."""
+    if isinstance(error, ConfigurationError) or "retrysafe_meta" not in str(error):
+        return error
+    return ConfigurationError([_ELSEWHERE])
 
 
 def _there(transaction: Transaction | None) -> Transaction:

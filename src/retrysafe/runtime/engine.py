@@ -65,7 +65,7 @@ class Engine:
         transactions: Bindings | None = None,
     ) -> None:
         """Join a store with the runtime's parts; nothing starts and nothing connects yet."""
-        self.transactions = Commits(sync, aio, transactions)
+        self.transactions = Commits(sync, aio, transactions, lambda: self.pepper)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.sync = sync
         self.aio = aio

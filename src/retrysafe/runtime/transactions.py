@@ -16,7 +16,7 @@ from retrysafe.stores.program import Factory, Program, Statement
 
 T = TypeVar("T")
 
-_NO_STORE = (
+NO_STORE = (
     "the database of transactions= has no tables of retrysafe: bind it to the database that the store's URL names, with "
     "the same schema in its search path"
 )
@@ -122,7 +122,7 @@ def verify(transaction: Transaction, pepper: bytes) -> None:
         transaction.run(partial(verify_same_store, pepper))
     except Exception as error:
         if lacks_table(error):
-            raise ConfigurationError([_NO_STORE]) from error
+            raise ConfigurationError([NO_STORE]) from error
         raise
 
 
@@ -132,7 +132,7 @@ async def averify(transaction: AsyncTransaction, pepper: bytes) -> None:
         await transaction.run(partial(verify_same_store, pepper))
     except Exception as error:
         if lacks_table(error):
-            raise ConfigurationError([_NO_STORE]) from error
+            raise ConfigurationError([NO_STORE]) from error
         raise
 
 

@@ -12,14 +12,16 @@ from urllib.parse import quote
 
 from retrysafe.adapters.asgi.body import RequestBody, declared_length
 from retrysafe.adapters.asgi.exchange import Exchange
+from retrysafe.adapters.asgi.late import late_commits
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
-from retrysafe.errors import RequestRefused, RetrySafeError, StoreError, StoreUnavailable
+from retrysafe.errors import ConfigurationError, RequestRefused, RetrySafeError, StoreError, StoreUnavailable
 from retrysafe.http.codes import code_of
 from retrysafe.http.problem import problem_response
 from retrysafe.http.request import HttpRequest
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.flows import adopt
+from retrysafe.protocol.model import Mode
 from retrysafe.runtime import events
 from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, without_store
 from retrysafe.runtime.context import joined
@@ -276,9 +278,15 @@ class RetrySafeMiddleware:
     # Start and stop.
 
     async def _start(self) -> None:
+        if problems := late_commits(self._template.get("app"), self._is_transaction):
+            raise ConfigurationError(problems)
         self._loop = asyncio.get_running_loop()
         self._guard.retain()
         await self._guard.aengine()
+
+    def _is_transaction(self, method: str, path: str) -> bool:
+        route = self._guard.route(method, path)
+        return route is not None and route.policy.mode is Mode.TRANSACTION
 
     async def _drain(self) -> None:
         """Let operations in flight end; then stop what is left, and hand over what has really stopped (C7)."""

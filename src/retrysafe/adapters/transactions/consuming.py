@@ -1,32 +1,39 @@
 """For whoever is called or told: dropping repeats in one's own transaction (R12), refusing what was undone (R7).
 
-Both work on any of the bindings' transactions, and so inside the caller's own commit: what is noted here is durable if
-and only if what the caller wrote is.
+All functions work on a transaction of a binding, or on a connection of the application's (SQLAlchemy: also a session)
+with a transaction open that the application commits. So what is noted here is durable if and only if what the caller
+wrote is. Each has a twin for event loops, whose name begins with ``a``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 
-from retrysafe.runtime.transactions import AsyncTransaction, Transaction
+from retrysafe.adapters.transactions.bare import Place, arun_on, dialect_of, run_on
+from retrysafe.errors import KeyMissing
+from retrysafe.http.key import KeyRules, read_key
 from retrysafe.stores.program import Program, Statement
 
 TABLES = """\
 CREATE TABLE IF NOT EXISTS retrysafe_inbox (
     consumer TEXT NOT NULL,
     message_id TEXT NOT NULL,
+    received_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP,
     PRIMARY KEY (consumer, message_id)
 );
 CREATE TABLE IF NOT EXISTS retrysafe_barrier (
     child_key TEXT PRIMARY KEY,
-    undone INTEGER NOT NULL
+    undone INTEGER NOT NULL,
+    at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP
 );
 """
-"""For services whose database is not a retrysafe store: the two tables that these functions need."""
+"""For services whose database is not a retrysafe store: the two tables that these functions need. A store has them."""
 
-FORWARD, UNDO = "idempotency-key", "idempotency-undoes"
+_FORWARD = KeyRules(headers=("Idempotency-Key",))
+_UNDO = KeyRules(headers=("Idempotency-Undoes",))
 
 
 class Passage(StrEnum):
@@ -37,47 +44,75 @@ class Passage(StrEnum):
     REPEATED = "repeated"
     """It was done before: answer as then."""
     REFUSED = "refused"
-    """It comes too late: it was undone before it arrived. Refuse it."""
+    """It comes too late: it was undone. Refuse it, and do nothing."""
     NOTHING_TO_UNDO = "nothing to undo"
-    """What is to be undone never came, and never will: answer that it is undone."""
+    """What is to be undone never came, and will be refused should it come: answer that it is undone."""
 
 
-def first_time(transaction: Transaction, message_id: str, consumer: str = "default") -> bool:
+def first_time(transaction: Place, message_id: str, consumer: str = "default") -> bool:
     """Note a message in the inbox; False when it was noted before, so that it must be dropped (R12).
+
+    A concurrent transaction with the same message is waited for: who comes second drops it, if the first one commits.
 
     Args:
         transaction: the consumer's own; what it does about the message commits with the note.
         message_id: the message's, such as ``operation:n``.
         consumer: keeps the inboxes of several consumers apart.
     """
-    return transaction.run(partial(_first_time, message_id, consumer))
+    return run_on(transaction, partial(_first_time, message_id, consumer))
 
 
-async def afirst_time(transaction: AsyncTransaction, message_id: str, consumer: str = "default") -> bool:
+async def afirst_time(transaction: Place, message_id: str, consumer: str = "default") -> bool:
     """Note a message in the inbox like :func:`first_time`, without blocking the loop."""
-    return await transaction.run(partial(_first_time, message_id, consumer))
+    return await arun_on(transaction, partial(_first_time, message_id, consumer))
 
 
-def barrier(transaction: Transaction, headers: Mapping[str, str]) -> Passage:
-    """Tell what to do with a call of a step or of its undo, in whatever order they come (R7).
+def barrier(transaction: Place, headers: Mapping[str, str]) -> Passage:
+    """Tell what to do with a call of a step or of its undo, in whatever order they come, and however often (R7).
 
     Args:
         transaction: the service's own; what it does commits with the note.
         headers: of the call, as :attr:`~retrysafe.Call.headers` made them.
 
     Raises:
-        KeyError: the call has no ``Idempotency-Key``.
+        KeyMissing: the call has no ``Idempotency-Key``.
+        KeyMalformed: the key of one of the headers is none.
     """
-    return transaction.run(partial(_barrier, {name.lower(): value for name, value in headers.items()}))
+    return run_on(transaction, partial(_barrier, *_keys(headers)))
 
 
-async def abarrier(transaction: AsyncTransaction, headers: Mapping[str, str]) -> Passage:
+async def abarrier(transaction: Place, headers: Mapping[str, str]) -> Passage:
     """Tell what to do with a call like :func:`barrier`, without blocking the loop."""
-    return await transaction.run(partial(_barrier, {name.lower(): value for name, value in headers.items()}))
+    return await arun_on(transaction, partial(_barrier, *_keys(headers)))
+
+
+def create_tables(transaction: Place) -> None:
+    """Create :data:`TABLES` where they are missing; a store has them."""
+    run_on(transaction, _create_tables)
+
+
+async def acreate_tables(transaction: Place) -> None:
+    """Create :data:`TABLES` like :func:`create_tables`, without blocking the loop."""
+    await arun_on(transaction, _create_tables)
+
+
+def forget(transaction: Place, older_than: timedelta) -> int:
+    """Delete notes of messages and of calls that cannot come any more, and return how many.
+
+    Args:
+        transaction: the caller's own.
+        older_than: longer than the broker may hold a message back, and longer than a caller may repeat or undo a call:
+            at least the longest retention of its operations, and days rather than hours.
+    """
+    return run_on(transaction, partial(_forget, dialect_of(transaction), older_than.total_seconds()))
+
+
+async def aforget(transaction: Place, older_than: timedelta) -> int:
+    """Delete old notes like :func:`forget`, without blocking the loop."""
+    return await arun_on(transaction, partial(_forget, dialect_of(transaction), older_than.total_seconds()))
 
 
 def _first_time(message_id: str, consumer: str) -> Program[bool]:
-    # A concurrent transaction with the same message is waited for: who comes second drops it, if the first commits.
     noted = yield Statement(
         "INSERT INTO retrysafe_inbox (consumer, message_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
         (consumer, message_id),
@@ -85,18 +120,64 @@ def _first_time(message_id: str, consumer: str) -> Program[bool]:
     return noted.changed > 0
 
 
-def _barrier(headers: Mapping[str, str]) -> Program[Passage]:
-    undoes = headers.get(UNDO)
-    key, undone = (headers[FORWARD], 0) if undoes is None else (undoes, 1)
+def _barrier(key: str, undoes: str | None) -> Program[Passage]:
+    if undoes is not None:
+        return (yield from _undo(key, undoes))
+    if (yield from _note(key, undone=False)):
+        return Passage.APPLY
+    return Passage.REFUSED if (yield from _is_undone(key)) else Passage.REPEATED
+
+
+def _undo(key: str, undoes: str) -> Program[Passage]:
+    # An undo that comes first leaves a tombstone, under which the late call finds itself refused.
+    if (yield from _note(undoes, undone=True)):
+        return Passage.NOTHING_TO_UNDO
+    turned = yield Statement("UPDATE retrysafe_barrier SET undone = 1 WHERE child_key = ? AND undone = 0", (undoes,))
+    if turned.changed:
+        # So that a repeat can tell which of the two this was.
+        yield from _note(key, undone=False)
+        return Passage.APPLY
+    applied = yield Statement("SELECT 1 FROM retrysafe_barrier WHERE child_key = ?", (key,))
+    return Passage.REPEATED if applied.rows else Passage.NOTHING_TO_UNDO
+
+
+def _note(key: str, *, undone: bool) -> Program[bool]:
     noted = yield Statement(
-        "INSERT INTO retrysafe_barrier (child_key, undone) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, undone)
+        "INSERT INTO retrysafe_barrier (child_key, undone) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, int(undone))
     )
-    if noted.changed:
-        # An undo that comes first leaves a tombstone, under which the late call finds itself refused.
-        return Passage.NOTHING_TO_UNDO if undone else Passage.APPLY
-    if undone:
-        turned = yield Statement("UPDATE retrysafe_barrier SET undone = 1 WHERE child_key = ? AND undone = 0", (key,))
-        return Passage.APPLY if turned.changed else Passage.REPEATED
+    return noted.changed > 0
+
+
+def _is_undone(key: str) -> Program[bool]:
     found = yield Statement("SELECT undone FROM retrysafe_barrier WHERE child_key = ?", (key,))
-    [(is_undone,)] = found.rows
-    return Passage.REFUSED if is_undone else Passage.REPEATED
+    return any(undone for (undone,) in found.rows)
+
+
+def _create_tables() -> Program[None]:
+    for text in TABLES.split(";\n"):
+        if text:
+            yield Statement(text)
+
+
+def _forget(dialect: str, seconds: float) -> Program[int]:
+    forgotten = 0
+    for table, column in (("retrysafe_inbox", "received_at"), ("retrysafe_barrier", "at")):
+        gone = yield Statement(f"DELETE FROM {table} WHERE {_older(dialect, column)}", (seconds,))  # noqa: S608 - ours
+        forgotten += gone.changed
+    return forgotten
+
+
+def _older(dialect: str, column: str) -> str:
+    if dialect == "postgresql":
+        return f"{column} < clock_timestamp() - make_interval(secs => ?)"
+    # A store's own tables have seconds since the epoch, those of TABLES what CURRENT_TIMESTAMP gives.
+    written = f"CASE typeof({column}) WHEN 'text' THEN unixepoch({column}) ELSE {column} END"
+    return f"{written} < unixepoch('now') - ?"
+
+
+def _keys(headers: Mapping[str, str]) -> tuple[str, str | None]:
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    key = read_key(pairs, _FORWARD)
+    if key is None:
+        raise KeyMissing("a call of a step has an Idempotency-Key")
+    return key, read_key(pairs, _UNDO)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 try:
@@ -22,9 +23,6 @@ from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.stores.program import Answer, Factory, Program, Statement, run
 
 T = TypeVar("T")
-
-_ROLL_BACK = (psycopg.Rollback, psycopg.Rollback(), None)
-_COMMIT = (None, None, None)
 
 
 class PsycopgTransactions:
@@ -97,9 +95,8 @@ class PsycopgTransaction:
         """
         try:
             _can_commit(self.handle)
-            self._block.__exit__(*_COMMIT)
-        except psycopg.Error as error:
-            raise _verdict(error) from error
+            with _said_by_whom():
+                self._block.__exit__(None, None, None)
         finally:
             self._give_back()
 
@@ -107,7 +104,7 @@ class PsycopgTransaction:
         """Roll back and give the connection back; safe to repeat."""
         if self._open:
             with suppress(Exception):
-                self._block.__exit__(*_ROLL_BACK)
+                self._block.__exit__(psycopg.Rollback, psycopg.Rollback(), None)
             self._give_back()
 
     def _give_back(self) -> None:
@@ -179,16 +176,15 @@ class AsyncPsycopgTransaction:
     async def _commit(self) -> None:
         try:
             _can_commit(self.handle)
-            await self._block.__aexit__(*_COMMIT)
-        except psycopg.Error as error:
-            raise _verdict(error) from error
+            with _said_by_whom():
+                await self._block.__aexit__(None, None, None)
         finally:
             await self._give_back()
 
     async def _roll_back(self) -> None:
         if self._open:
             with suppress(Exception):
-                await self._block.__aexit__(*_ROLL_BACK)
+                await self._block.__aexit__(psycopg.Rollback, psycopg.Rollback(), None)
             await self._give_back()
 
     async def _give_back(self) -> None:
@@ -250,6 +246,13 @@ def _can_commit(connection: Connection[Any] | AsyncConnection[Any]) -> None:
         raise psycopg.OperationalError("the connection was lost before the commit")
 
 
-def _verdict(error: psycopg.Error) -> Exception:
-    """Say what an error of a commit means."""
-    return error if sqlstates.refused(error) else CommitUnknown()
+@contextmanager
+def _said_by_whom() -> Iterator[None]:
+    """Let an error of a commit pass when it means that nothing was committed, and say so when nobody knows."""
+    try:
+        yield
+    except psycopg.Error as error:
+        # Blocks of the author's that were left open are noticed before anything is sent.
+        if sqlstates.refused(error) or isinstance(error, psycopg.ProgrammingError):
+            raise
+        raise CommitUnknown from error

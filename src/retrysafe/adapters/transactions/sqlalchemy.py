@@ -1,257 +1,245 @@
-"""Transactions of SQLAlchemy 2: sessions of the application's own, sync and async.
-
-A session of the operation's must write to the store's database and nowhere else, and nothing else in the operation may
-commit on its own: both are refused, because they would be durable without the outcome, or the outcome without them.
-"""
+"""Transactions of SQLAlchemy 2: sessions of the application's own, sync and async."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from contextvars import ContextVar
-from functools import cache
+from contextlib import suppress
 from typing import Any, TypeVar
 
 try:
-    from sqlalchemy import Connection, Engine, event, text
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.ext.asyncio import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+        async_sessionmaker,
+    )
+    from sqlalchemy.orm import Session, scoped_session, sessionmaker
 except ImportError as missing:
     raise ImportError("this binding needs SQLAlchemy 2: pip install 'retrysafe[sqlalchemy]'") from missing
 
+from retrysafe.adapters.transactions import sessions
+from retrysafe.adapters.transactions.ending import to_the_end
+from retrysafe.adapters.transactions.sessions import OwnSession
 from retrysafe.errors import ConfigurationError
-from retrysafe.runtime.transactions import CommitUnknown
-from retrysafe.stores.program import Answer, Factory, Statement, run
+from retrysafe.runtime import sqlstates
+from retrysafe.runtime.transactions import NO_STORE, CommitUnknown
+from retrysafe.stores.program import Factory
 
 T = TypeVar("T")
 
-_ELSEWHERE = (
-    "another session writes inside this operation and commits on its own, such as one of a `yield` dependency, whose "
-    "end FastAPI (0.118 and later) runs after the response has left: use op.session, which commits with the outcome"
+_SEVERAL_BINDS = (
+    "the sessionmaker has binds of several databases, so that a part of the writes would not commit with the outcome: "
+    "give the binding a sessionmaker with one bind, of the store's database"
 )
-_BOUND_ELSEWHERE = (
-    "the session is bound to several databases, so that a part of it would not commit with the outcome: give the "
-    "binding an engine, or a sessionmaker with one bind, of the store's database"
-)
-# SQLSTATEs, and SQLite's primary codes for busy and locked.
-_CONFLICT_STATES = frozenset({"40001", "40P01"})
-_CONFLICT_CODES = frozenset({5, 6})
-
-_current: ContextVar[Session | None] = ContextVar("retrysafe_session", default=None)
+_FOR_LOOPS = "{source} is for event loops: pass it to AsyncSQLAlchemyTransactions"
+_FOR_THREADS = "{source} is for threads: pass it to SQLAlchemyTransactions"
 
 
 class SQLAlchemyTransactions:
-    """Sessions for threads."""
+    """Sessions for threads.
 
-    def __init__(self, source: Engine | sessionmaker[Session]) -> None:
+    While an operation in mode ``transaction`` runs, another session or connection of SQLAlchemy may read but not write,
+    because it commits on its own.
+    """
+
+    def __init__(
+        self,
+        source: Engine | sessionmaker[Any] | scoped_session[Any] | Callable[[], Session],
+        *,
+        refuse_others: bool = True,
+    ) -> None:
         """Know where sessions come from; nothing connects.
 
         Args:
-            source: an engine, or the application's sessionmaker, whose settings such as ``expire_on_commit`` are kept.
+            source: an engine, or the application's sessionmaker, whose settings such as ``expire_on_commit`` are kept;
+                or a ``scoped_session``, whose session the operation's code then finds where it always does.
+            refuse_others: whether others may not write. Off, what they write is in effect even when the operation is
+                rolled back.
+
+        Raises:
+            ConfigurationError: sessions would write to several databases, or are for event loops.
         """
-        self._make = sessionmaker(source) if isinstance(source, Engine) else source
-        _watch_sessions()
+        if isinstance(source, (AsyncEngine, async_sessionmaker, async_scoped_session)):
+            raise ConfigurationError([_FOR_LOOPS.format(source=type(source).__name__)])
+        _check_binds(source)
+        self._make: Callable[[], Session] = sessionmaker(source) if isinstance(source, Engine) else source
+        self._refuse_others = refuse_others
+        sessions.watch()
 
     def begin(self, limit_seconds: float) -> SQLAlchemyTransaction:
         """Open a session with a transaction which the server ends in time (R11).
 
         Raises:
-            ConfigurationError: the session would write to several databases.
+            ConfigurationError: it would write to several databases, or not in transactions at all.
+            sqlalchemy.exc.SQLAlchemyError: the database cannot be reached.
         """
         session = self._make()
-        _check(session)
-        _current.set(session)
+        transaction = SQLAlchemyTransaction(
+            session, OwnSession(session, limit_seconds, refuses_others=self._refuse_others)
+        )
         try:
-            _limit(session.connection(), limit_seconds)
-        except BaseException:
-            _current.set(None)
-            session.close()
+            transaction.enter()
+        except BaseException as error:
+            transaction.rollback()
+            if sqlstates.lacks_table(error):
+                raise ConfigurationError([NO_STORE]) from error
             raise
-        return SQLAlchemyTransaction(session)
+        return transaction
 
     def conflicted(self, error: BaseException) -> bool:
         """Tell whether the database rolled back because of another transaction."""
-        return conflicted(error)
+        return sqlstates.conflicted(error)
 
 
 class SQLAlchemyTransaction:
-    """One open transaction; ``handle`` is its session."""
+    """One open transaction; ``handle`` is its session, which refuses to be committed by anybody else."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, own: OwnSession) -> None:
         """Take over a session."""
         self.handle = session
+        self._own = own
+
+    def enter(self) -> None:
+        """Begin."""
+        self._own.enter(self.handle)
 
     def run(self, program: Factory[T]) -> T:
         """Run a program of the store in this transaction, after what the session has still to write."""
         self.handle.flush()
-        connection = self.handle.connection()
-        return run(program(), lambda statement: _fetch(connection, statement))
+        return run_on(self.handle, program)
 
     def commit(self) -> None:
         """Commit and close the session.
 
+        What listens to ``after_commit`` and raises is logged: the outcome is durable already.
+
         Raises:
             CommitUnknown: the connection died.
-            sqlalchemy.exc.DBAPIError: it was rolled back.
+            sqlalchemy.exc.SQLAlchemyError: it was rolled back.
         """
+        self._own.ending = True
         try:
             self.handle.commit()
-        except DBAPIError as error:
-            if error.connection_invalidated:
+        except Exception as error:
+            if self._own.committed:
+                logging.getLogger("retrysafe").exception("a listener of the session raised after the commit")
+            elif not self._own.sent or sqlstates.refused(error):
+                raise
+            else:
                 raise CommitUnknown from error
-            raise
         finally:
-            _current.set(None)
-        self.handle.close()
+            self.rollback()
 
     def rollback(self) -> None:
         """Roll back and close the session; safe to repeat."""
-        _current.set(None)
-        _quietly(self.handle.close)
+        self._own.ending = True
+        try:
+            self.handle.close()
+        except Exception:  # noqa: BLE001 - whatever it is, the database rolls back when the connection ends
+            with suppress(Exception):
+                self.handle.invalidate()
+        sessions.disown(self.handle)
 
 
 class AsyncSQLAlchemyTransactions:
-    """Sessions for event loops."""
+    """Sessions for event loops; see :class:`SQLAlchemyTransactions`."""
 
-    def __init__(self, source: AsyncEngine | async_sessionmaker[AsyncSession]) -> None:
-        """Know where sessions come from; see :class:`SQLAlchemyTransactions`."""
-        self._make = async_sessionmaker(source) if isinstance(source, AsyncEngine) else source
-        _watch_sessions()
+    def __init__(
+        self,
+        source: AsyncEngine | async_sessionmaker[Any] | async_scoped_session[Any] | Callable[[], AsyncSession],
+        *,
+        refuse_others: bool = True,
+    ) -> None:
+        """Know where sessions come from; see :class:`SQLAlchemyTransactions`.
+
+        Args:
+            source: an engine, whose sessions do not expire what they hold on commit, because to load it anew would
+                have to be awaited; or the application's sessionmaker, or ``async_scoped_session``.
+            refuse_others: whether others may not write.
+        """
+        if isinstance(source, (Engine, sessionmaker, scoped_session)):
+            raise ConfigurationError([_FOR_THREADS.format(source=type(source).__name__)])
+        _check_binds(source)
+        self._make: Callable[[], AsyncSession] = (
+            async_sessionmaker(source, expire_on_commit=False) if isinstance(source, AsyncEngine) else source
+        )
+        self._refuse_others = refuse_others
+        sessions.watch()
 
     async def begin(self, limit_seconds: float) -> AsyncSQLAlchemyTransaction:
         """Open a session with a transaction; see :meth:`SQLAlchemyTransactions.begin`."""
         session = self._make()
-        _check(session.sync_session)
-        _current.set(session.sync_session)
+        own = OwnSession(session.sync_session, limit_seconds, refuses_others=self._refuse_others)
+        transaction = AsyncSQLAlchemyTransaction(session, SQLAlchemyTransaction(session.sync_session, own))
         try:
-            connection: AsyncConnection = await session.connection()
-            await connection.run_sync(_limit, limit_seconds)
-        except BaseException:
-            _current.set(None)
-            await session.close()
+            await transaction.enter()
+        except BaseException as error:
+            await transaction.rollback()
+            if sqlstates.lacks_table(error):
+                raise ConfigurationError([NO_STORE]) from error
             raise
-        return AsyncSQLAlchemyTransaction(session)
+        return transaction
 
     def conflicted(self, error: BaseException) -> bool:
         """Tell whether the database rolled back because of another transaction."""
-        return conflicted(error)
+        return sqlstates.conflicted(error)
 
 
 class AsyncSQLAlchemyTransaction:
-    """One open transaction; ``handle`` is its session."""
+    """One open transaction; ``handle`` is its session, which refuses to be committed by anybody else."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        """Take over a session."""
+    def __init__(self, session: AsyncSession, inner: SQLAlchemyTransaction) -> None:
+        """Take over a session, and the same as SQLAlchemy has it inside."""
         self.handle = session
+        self._inner = inner
+
+    async def enter(self) -> None:
+        """Begin."""
+        await self.handle.run_sync(lambda _: self._inner.enter())
 
     async def run(self, program: Factory[T]) -> T:
         """Run a program of the store in this transaction, after what the session has still to write."""
-        await self.handle.flush()
-        connection = await self.handle.connection()
-        reply: T = await connection.run_sync(_run_program, program)
-        return reply
+        return await self.handle.run_sync(lambda _: self._inner.run(program))
 
     async def commit(self) -> None:
-        """Commit and close the session; see :meth:`SQLAlchemyTransaction.commit`."""
-        try:
-            await self.handle.commit()
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise CommitUnknown from error
-            raise
-        finally:
-            _current.set(None)
-        await self.handle.close()
+        """Commit and close the session, also when the caller is cancelled; see :meth:`SQLAlchemyTransaction.commit`."""
+        await to_the_end(self.handle.run_sync(lambda _: self._inner.commit()))
 
     async def rollback(self) -> None:
-        """Roll back and close the session; safe to repeat."""
-        _current.set(None)
-        try:
-            await self.handle.close()
-        except DBAPIError:
-            await self.handle.invalidate()
+        """Roll back and close the session, also when the caller is cancelled; safe to repeat."""
+        await to_the_end(self.handle.run_sync(lambda _: self._inner.rollback()))
 
 
-def conflicted(error: BaseException) -> bool:
-    """Tell whether a database rolled back because of another transaction, whatever driver says so."""
-    original: Any = getattr(error, "orig", None) or error
-    for cause in (original, getattr(original, "__cause__", None)):
-        state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        code = getattr(cause, "sqlite_errorcode", None)
-        if state in _CONFLICT_STATES or (code is not None and code & 0xFF in _CONFLICT_CODES):
-            return True
-    return False
+def run_on(place: Connection | Session, program: Factory[T]) -> T:
+    """Run a program of ours on a connection or a session, in whatever transaction it has open."""
+    reply: T = sessions.run_on_connection(_connection(place), program())
+    return reply
 
 
-def _check(session: Session) -> None:
-    """Refuse a session that writes to several databases."""
-    binds: dict[Any, Any] = getattr(session, "_Session__binds", {})
-    engines = {id(getattr(bind, "engine", bind)) for bind in binds.values()}
-    if session.bind is not None:
-        engines.add(id(session.bind.engine))
-    if len(engines) > 1:
-        raise ConfigurationError([_BOUND_ELSEWHERE])
+async def arun_on(place: AsyncConnection | AsyncSession, program: Factory[T]) -> T:
+    """Run a program of ours on a connection or a session, in whatever transaction it has open."""
+    return await place.run_sync(run_on, program)
 
 
-@cache
-def _watch_sessions() -> None:
-    """Refuse, from now on, that another session writes or commits while an operation's own is open."""
-    event.listen(Session, "before_flush", _refuse_flush)
-    event.listen(Session, "before_commit", _refuse_commit)
+def dialect_of(place: Connection | Session | AsyncConnection | AsyncSession) -> str:
+    """Name the database's SQL."""
+    if isinstance(place, (Connection, AsyncConnection)):
+        return place.dialect.name
+    return place.get_bind().dialect.name
 
 
-def _refuse_flush(session: Session, *_: object) -> None:
-    current = _current.get()
-    if current is not None and session is not current and (session.new or session.dirty or session.deleted):
-        raise ConfigurationError([_ELSEWHERE])
+def _connection(place: Connection | Session) -> Connection:
+    return place if isinstance(place, Connection) else place.connection()
 
 
-def _refuse_commit(session: Session) -> None:
-    current = _current.get()
-    if current is not None and session is not current and (session.new or session.dirty or session.deleted):
-        raise ConfigurationError([_ELSEWHERE])
-
-
-def _limit(connection: Connection, limit_seconds: float) -> None:
-    """Have the server end a frozen session before its lease ends; SQLite has no server that could."""
-    if connection.dialect.name != "postgresql":
-        return
-    milliseconds = str(max(1, int(limit_seconds * 1000)))
-    for setting in ("idle_in_transaction_session_timeout", "statement_timeout"):
-        connection.execute(
-            text("SELECT set_config(:setting, :value, true)"), {"setting": setting, "value": milliseconds}
-        )
-
-
-def _run_program(connection: Connection, program: Factory[T]) -> T:
-    return run(program(), lambda statement: _fetch(connection, statement))
-
-
-def _fetch(connection: Connection, statement: Statement) -> Answer:
-    cursor = connection.exec_driver_sql(
-        _worded(statement.text, connection.dialect.paramstyle), tuple(statement.parameters)
-    )
-    if not cursor.returns_rows:
-        return Answer(changed=max(cursor.rowcount, 0))
-    return Answer([tuple(row) for row in cursor.fetchall()], 0)
-
-
-@cache
-def _worded(statement: str, style: str) -> str:
-    """Rewrite placeholders as the dialect's driver has them."""
-    match style:
-        case "qmark":
-            return statement
-        case "numeric_dollar":
-            parts = statement.split("?")
-            return "".join(part + (f"${number}" if number < len(parts) else "") for number, part in enumerate(parts, 1))
-        case _:
-            return statement.replace("?", "%s")
-
-
-def _quietly(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except DBAPIError:
-        # The connection is gone, and its transaction with it.
-        return
+def _check_binds(source: object) -> None:
+    """Refuse a sessionmaker of several databases when it is given, and not with the first operation."""
+    factory = getattr(source, "session_factory", source)
+    settings: dict[str, Any] = getattr(factory, "kw", {})
+    binds = [settings.get("bind"), *(settings.get("binds") or {}).values()]
+    plain = [getattr(bind, "sync_engine", bind) for bind in binds if bind is not None]
+    if len({id(getattr(bind, "engine", bind)) for bind in plain}) > 1:
+        raise ConfigurationError([_SEVERAL_BINDS])

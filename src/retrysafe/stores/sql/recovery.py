@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.protocol.operator import Audit, Intervention, Refusal, Verb, judge_intervention
