@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -253,7 +253,7 @@ def test_a_session_that_commits_after_the_response_is_refused_at_start_up(tmp_pa
             made.commit()
 
     @app.post("/orders")
-    def order(db: Session = Depends(session)) -> Any:  # noqa: B008 - how FastAPI declares it
+    def order(db: Annotated[Session, Depends(session)]) -> Any:
         return {}
 
     with pytest.raises(Complaint, match="after the response has left"):

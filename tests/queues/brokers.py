@@ -80,7 +80,7 @@ async def _to_rabbitmq(url: str, name: str, body: bytes) -> None:
 
     async with await connect(url) as connection:
         channel = await connection.channel()
-        message = Message(body, headers={"odd": NOT_TEXT}, content_type="image/png", reply_to="nobody")
+        message = Message(body, headers={"odd": [1, {"no": None}]}, content_type="image/png", reply_to="nobody")
         await channel.default_exchange.publish(message, name)
 
 

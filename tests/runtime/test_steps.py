@@ -392,6 +392,36 @@ def test_an_orphan_parks_is_undone_or_kept() -> None:
         assert list(WORLD.effects.values()) == effects
 
 
+def test_a_new_version_adds_and_reorders_steps_without_breaking_what_is_in_flight() -> None:
+    """R4: memos are found by name; and the code can ask by which version an operation was begun."""
+    seen: list[int] = []
+
+    def first(op: SyncOperation, sku: str) -> Response:
+        op.step(reserve, sku, undo=release)
+        op.step(charge, 1200, undo=refund, unknown=retry(key_retention=DAY))
+        return Response(201, "first")
+
+    def second(op: SyncOperation, sku: str) -> Response:
+        seen.append(op.version)
+        op.step(charge, 1200, undo=refund, unknown=retry(key_retention=DAY))
+        op.step(reserve, sku, undo=release)
+        if op.version > 1:
+            raise AssertionError("begun by the old version")
+        op.step(ship, unknown=retry(key_retention=DAY))
+        return Response(201, "second")
+
+    shop = Shop(first)
+    WORLD.after["charge"] = [ConnectionError()]
+    with pytest.raises(InProgress):
+        shop.order("book", key=KEY)
+    shop.time.advance(60)
+    newer = shop.guard.operation("order", mode="steps", version=2)(second)
+    answer = newer("book", key=KEY)
+    assert (answer.status, answer.body, seen) == (201, b"second", [1])
+    assert WORLD.done == ["reserve", "charge", "charge", "ship"]
+    assert len(WORLD.effects) == 3
+
+
 def test_values_that_must_not_change_are_the_same_in_every_attempt() -> None:
     """I8: and nobody can guess them from the operation id."""
     seen: list[tuple[Any, ...]] = []

@@ -17,10 +17,13 @@ from retrysafe.errors import ConfigurationError, RetrySafeError
 from retrysafe.stores.urls import AnyStore, open_store
 
 if TYPE_CHECKING:
+    from retrysafe.stores.postgres import PostgresStore
     from retrysafe.stores.sqlite import SQLiteStore
 
 STORE_URL = "RETRYSAFE_STORE_URL"
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&#]*")
+_OURS = ("sqlite:", "postgresql:", "postgres:")
 _MIGRATE_OPTION = re.compile(r"(?<=[?&])migrate=[^&#]*&?")
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -45,7 +48,7 @@ def given(store_url: str | None) -> str:
 
 def shown(store_url: str) -> str:
     """Write a store's URL without its password."""
-    return _PASSWORD.sub(r"\1:***@", store_url)
+    return _PASSWORD_OPTION.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", store_url))
 
 
 def named(store_url: str) -> AnyStore:
@@ -63,6 +66,8 @@ def named(store_url: str) -> AnyStore:
         return open_store(_unmigrated(store_url))
     except ConfigurationError as error:
         raise Misuse.about(error, where=shown(store_url)) from error
+    except ImportError as error:
+        raise Misuse("a driver is missing", where=shown(store_url), facts=[str(error)]) from error
 
 
 def sqlite_file(store: AnyStore) -> SQLiteStore | None:
@@ -72,6 +77,15 @@ def sqlite_file(store: AnyStore) -> SQLiteStore | None:
     from retrysafe.stores.sqlite import SQLiteStore  # noqa: PLC0415 - help must not load a driver
 
     return store if isinstance(store, SQLiteStore) else None
+
+
+def postgres_database(store: AnyStore) -> PostgresStore | None:
+    """Return the store if it is in a PostgreSQL database, whose schema this package knows how to look at."""
+    if store.traits.name != "postgresql":
+        return None
+    from retrysafe.stores.postgres import PostgresStore  # noqa: PLC0415 - help must not load a driver
+
+    return store if isinstance(store, PostgresStore) else None
 
 
 def missing_file(store_url: str, path: str) -> Complaint:
@@ -112,7 +126,7 @@ def opened(store_url: str | None) -> Generator[AnyStore]:
 
 def _unmigrated(store_url: str) -> str:
     """Return the URL of the same store, forbidden to make a file or to change tables: looking must not do that."""
-    if not store_url.lower().startswith("sqlite:"):
+    if not store_url.lower().startswith(_OURS):
         return store_url
     rest = _MIGRATE_OPTION.sub("", store_url).rstrip("?&")
     return f"{rest}{'&' if '?' in rest else '?'}migrate=false"

@@ -1,8 +1,9 @@
 """The states of a checkpoint, and the only moves between them.
 
-The SQL ``CHECK`` constraints, the diagram in the documentation and the dashboard's legend are generated from this
-module and compared with it by a test. *Abandoned* is not here: it is a predicate (not final, and the lease is over),
-never a stored state.
+A person may besides settle, release or undo what is parked or abandoned, whatever state it was left in (see
+``operator.py``). The SQL ``CHECK`` constraints, the diagram in the documentation and the dashboard's legend are
+generated from this module and compared with it by a test. *Abandoned* is not here: it is a predicate (not final, and
+the lease is over), never a stored state.
 """
 
 from __future__ import annotations

@@ -54,6 +54,9 @@ def end_steps(claim: Claim, policy: Policy, trail: Trail, reply: fx.Reply) -> Fl
         case fx.Raised(NoEffect(response=response) as error, failure):
             if not trail.began:
                 return (yield from release(claim, fx.Reraise(error) if response is None else fx.Fresh(response)))
+            if response is None:
+                # The author says that there is no effect, and there were steps: undone, it is so.
+                failure = yield from perform(fx.UndoneReply(claim))
             return (yield from _refused(claim, policy, trail, failure))
         case fx.Raised(error):
             return (yield from _try_again(claim, policy, trail, f"the operation raised {type(error).__name__}"))

@@ -40,8 +40,8 @@ _NO_BINDING = (
 
 
 _ELSEWHERE = (
-    "transactions= leads to another database than the store: give both the same one, or what the application writes and "
-    "what retrysafe writes would not be one commit"
+    "transactions= leads to another database than the store: give both the same one, or what the application writes "
+    "and what retrysafe writes would not be one commit"
 )
 
 

@@ -121,8 +121,10 @@ class RetrySafe:
         self.keys, self.profile, self.namespace = keys or KeyRules(), profile, namespace
         self.principal = cast("Principal | Shared", principal)
         self.restore_principal, self.status_path = restore_principal, status
-        self.hooks = Hooks(authorize_replay=authorize_replay, rebuild=rebuild)
-        self.drain_seconds = drain.total_seconds()
+        self.hooks, self.drain_seconds = (
+            Hooks(authorize_replay=authorize_replay, rebuild=rebuild),
+            drain.total_seconds(),
+        )
         self.scan_seconds = None if scan is None else scan.total_seconds()
         self.default_policy = policy or Policy()
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)

@@ -69,8 +69,8 @@ _RUNNABLE = frozenset({Mode.AGAIN, Mode.STEPS, Mode.TRANSACTION})
 _JITTER = 0.2
 _GRACE_SECONDS = 86_400.0
 _HINTS_AT_ONCE = 100
-# A scan comes by every second; who was due a second ago has been told about before, and nobody came.
-_HEAD_START_SECONDS = 1.5
+# A note holds for a second at least; who was due so long ago has been told about before, and nobody came.
+_HEAD_START_SECONDS = 0.9
 _NOBODY_KNOWS = "no process knew this operation for a day; was it renamed, or its code removed?"
 
 

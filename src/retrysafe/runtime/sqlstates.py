@@ -6,7 +6,7 @@ wrappers keep them in ``orig`` (SQLAlchemy) or as the cause (Django, SQLAlchemy 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 _UNDEFINED_TABLE = "42P01"
@@ -61,11 +61,11 @@ def _causes(error: BaseException, *, contexts: bool) -> Iterator[BaseException]:
             continue
         seen.add(id(found))
         yield found
-        before = [getattr(found, "orig", None), found.__cause__]
+        before: list[object] = [getattr(found, "orig", None), found.__cause__]
         if contexts and not found.__suppress_context__:
             before.append(found.__context__)
-        if isinstance(found, BaseExceptionGroup):
-            before.extend(found.exceptions)
+        members: Iterable[object] = getattr(found, "exceptions", ())
+        before.extend(members)
         waiting.extend(one for one in before if isinstance(one, BaseException))
 
 

@@ -17,12 +17,12 @@ from retrysafe.stores.program import Factory, Program, Statement
 T = TypeVar("T")
 
 NO_STORE = (
-    "the database of transactions= has no tables of retrysafe: bind it to the database that the store's URL names, with "
-    "the same schema in its search path"
+    "the database of transactions= has no tables of retrysafe: bind it to the database that the store's URL names, "
+    "with the same schema in its search path"
 )
 _ANOTHER_STORE = (
-    "the database of transactions= is not the store's but another store of retrysafe, so that effects and outcomes would "
-    "not be one commit: bind it to the database that the store's URL names"
+    "the database of transactions= is not the store's but another store of retrysafe, so that effects and outcomes "
+    "would not be one commit: bind it to the database that the store's URL names"
 )
 
 
@@ -60,8 +60,8 @@ class Transaction(Protocol):
 class Transactions(Protocol):
     """Where transactions come from, for threads.
 
-    A transaction that only the thread that opened it may use says so by ``thread_bound = True`` on its binding: an event
-    loop must then not open one in a thread for code that runs elsewhere.
+    A binding whose transactions may be used only by the thread that opened them says so by ``thread_bound = True``: an
+    event loop must then not open one in a thread for code that runs elsewhere.
     """
 
     def begin(self, limit_seconds: float) -> Transaction:

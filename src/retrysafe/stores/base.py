@@ -155,7 +155,7 @@ class Verbs(Protocol):
         the database has it), and no two get the same. The note grants nothing: who wants to act must win the claim
         (R1). It holds for as long as the operation has been due, at least 1 s and at most 5 min, and until the next
         claim; so what was never claimed is listed again, less and less often, and hides nothing behind it.
-        With requests, without outcomes.
+        With requests.
         """
         ...
 
@@ -207,7 +207,7 @@ class Verbs(Protocol):
     def take_messages(self, limit: int, lease_seconds: float) -> Program[Sequence[Outgoing]]:
         """Take messages that are due to be sent, oldest first, and nobody else for ``lease_seconds`` (R12).
 
-        Messages of one operation stay in their order.
+        The messages of one operation are taken in their order as long as nobody loses one.
         """
         ...
 

@@ -329,7 +329,7 @@ def test_a_serialization_failure_runs_again_inside_the_claim(place: Place) -> No
         runs.append(op.id)
         if len(runs) <= 2:
             met.wait()
-        execute(text(f"UPDATE counters SET value = {value + 1}"))
+        execute(text(f"UPDATE counters SET value = {value + 1}"))  # noqa: S608 - a number of ours
         return Response(201)
 
     def runs_set(op: Any) -> bool:
@@ -405,7 +405,7 @@ def test_another_session_may_not_commit_inside_the_operation(place: Place, tmp_p
             other.commit()
         return Response(201)
 
-    with pytest.raises(ConfigurationError, match="op.session"):
+    with pytest.raises(ConfigurationError, match=r"op\.session"):
         place.call(careless, "transaction")
     assert place.execute("SELECT count(*) FROM counters") == [(1,)]
 
@@ -413,6 +413,6 @@ def test_another_session_may_not_commit_inside_the_operation(place: Place, tmp_p
 def test_without_a_binding_the_fix_is_named(tmp_path: Path) -> None:
     guard = RetrySafe(f"sqlite:///{tmp_path}/a.db", principal=SHARED, scan=None, sinks=())
     transfer = guard.operation("transfer", policy=Policy(mode="transaction"))(lambda op: Response(201))
-    with pytest.raises(ConfigurationError, match="transactions="):
+    with pytest.raises(ConfigurationError, match=r"transactions="):
         transfer(key="k")
     guard.close()

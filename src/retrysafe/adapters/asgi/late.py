@@ -29,10 +29,11 @@ def late_commits(app: Any, is_transaction: Callable[[str, str], bool]) -> list[s
         dependant, path = getattr(route, "dependant", None), getattr(route, "path", "")
         methods = getattr(route, "methods", None) or ()
         if dependant is not None and any(is_transaction(method, path) for method in methods):
+            route_name = f"{', '.join(sorted(methods))} {path}"
             problems += [
-                f"{', '.join(sorted(methods))} {path} runs in a transaction, and its dependency {name} yields a session "
-                "that ends after the response has left: use current_operation().session, or give the dependency "
-                "scope='function' and let it not commit"
+                f"{route_name} runs in a transaction, and its dependency {name} yields a session that ends after the "
+                "response has left: use current_operation().session, or give the dependency scope='function' and let "
+                "it not commit"
                 for name in _late(dependant)
             ]
     return problems

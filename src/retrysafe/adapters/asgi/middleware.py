@@ -282,7 +282,8 @@ class RetrySafeMiddleware:
             raise ConfigurationError(problems)
         self._loop = asyncio.get_running_loop()
         self._guard.retain()
-        await self._guard.aengine()
+        engine = await self._guard.aengine()
+        engine.loop = engine.loop or self._loop
 
     def _is_transaction(self, method: str, path: str) -> bool:
         route = self._guard.route(method, path)

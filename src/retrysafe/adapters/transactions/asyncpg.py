@@ -37,7 +37,7 @@ class AsyncpgTransactions:
             pool: an ``asyncpg.Pool``, or a function that returns it: a pool is made on the event loop that it serves,
                 and so mostly later than the guard.
         """
-        self._pool = pool
+        self._pool: Any = pool
 
     async def begin(self, limit_seconds: float) -> AsyncpgTransaction:
         """Open a transaction which the server ends after ``limit_seconds`` without a sign of life (R11).
@@ -46,7 +46,7 @@ class AsyncpgTransactions:
             asyncpg.PostgresError: the server cannot be reached.
             TimeoutError: no connection became free in ``limit_seconds``.
         """
-        pool = self._pool() if callable(self._pool) else self._pool
+        pool: Any = self._pool() if callable(self._pool) else self._pool
         connection = await pool.acquire(timeout=limit_seconds)
         transaction = AsyncpgTransaction(pool, connection)
         try:

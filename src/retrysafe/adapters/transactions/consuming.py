@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS retrysafe_barrier (
 """
 """For services whose database is not a retrysafe store: the two tables that these functions need. A store has them."""
 
+_EPOCH = "((julianday({}) - 2440587.5) * 86400.0)"
+_NOW = "'now'"
 _FORWARD = KeyRules(headers=("Idempotency-Key",))
 _UNDO = KeyRules(headers=("Idempotency-Undoes",))
 
@@ -171,8 +173,8 @@ def _older(dialect: str, column: str) -> str:
     if dialect == "postgresql":
         return f"{column} < clock_timestamp() - make_interval(secs => ?)"
     # A store's own tables have seconds since the epoch, those of TABLES what CURRENT_TIMESTAMP gives.
-    written = f"CASE typeof({column}) WHEN 'text' THEN unixepoch({column}) ELSE {column} END"
-    return f"{written} < unixepoch('now') - ?"
+    written = f"CASE typeof({column}) WHEN 'text' THEN {_EPOCH.format(column)} ELSE {column} END"
+    return f"{written} < {_EPOCH.format(_NOW)} - ?"
 
 
 def _keys(headers: Mapping[str, str]) -> tuple[str, str | None]:

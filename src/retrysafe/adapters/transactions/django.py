@@ -14,7 +14,7 @@ try:
 except ImportError as missing:
     raise ImportError("this binding needs Django: pip install 'retrysafe[django]'") from missing
 
-from retrysafe.adapters.transactions.statements import hold_sqlite, limit_postgres, worded
+from retrysafe.adapters.transactions.statements import hold_sqlite, limit_postgres, plain, worded
 from retrysafe.errors import ConfigurationError
 from retrysafe.runtime import sqlstates
 from retrysafe.runtime.transactions import NO_STORE, CommitUnknown
@@ -23,9 +23,9 @@ from retrysafe.stores.program import Answer, Factory, Statement, run
 T = TypeVar("T")
 
 _ATOMIC_REQUESTS = (
-    "ATOMIC_REQUESTS is on for the database {alias!r}: a guarded view has its own transaction, and one of Django's around "
-    "it would commit after the outcome was recorded, or roll it back. Turn it off; or mark the guarded views with "
-    "transaction.non_atomic_requests and pass atomic_requests=True"
+    "ATOMIC_REQUESTS is on for the database {alias!r}: a guarded view has its own transaction, and one of Django's "
+    "around it would commit after the outcome was recorded, or roll it back. Turn it off; or mark the guarded views "
+    "with transaction.non_atomic_requests and pass atomic_requests=True"
 )
 _INSIDE = (
     "the operation runs inside another transaction.atomic of {alias!r}, which would commit later than the outcome, or "
@@ -159,9 +159,4 @@ def _fetch(cursor: Any, statement: Statement) -> Answer:  # noqa: ANN401 - Djang
     cursor.execute(worded(statement.text, "format"), tuple(statement.parameters))
     if cursor.description is None:
         return Answer(changed=max(cursor.rowcount, 0))
-    return Answer([[_plain(value) for value in row] for row in cursor.fetchall()], max(cursor.rowcount, 0))
-
-
-def _plain(value: object) -> object:
-    # psycopg2 gives bytes like this.
-    return bytes(value) if isinstance(value, memoryview) else value
+    return Answer([plain(row) for row in cursor.fetchall()], max(cursor.rowcount, 0))

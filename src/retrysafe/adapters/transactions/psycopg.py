@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -242,12 +242,12 @@ def _still_open(connection: Connection[Any] | AsyncConnection[Any]) -> None:
 
 def _can_commit(connection: Connection[Any] | AsyncConnection[Any]) -> None:
     """Raise what psycopg would not: a block whose connection is dead ends in silence."""
-    if connection.pgconn.status is not ConnStatus.OK:
+    if connection.pgconn.status != ConnStatus.OK:
         raise psycopg.OperationalError("the connection was lost before the commit")
 
 
 @contextmanager
-def _said_by_whom() -> Iterator[None]:
+def _said_by_whom() -> Generator[None]:
     """Let an error of a commit pass when it means that nothing was committed, and say so when nobody knows."""
     try:
         yield

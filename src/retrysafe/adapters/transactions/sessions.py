@@ -7,7 +7,6 @@ they happen, by listeners that are there once a binding was made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -17,7 +16,7 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm.attributes import instance_state
 
-from retrysafe.adapters.transactions.statements import ENDED, hold_sqlite, limit_postgres, worded
+from retrysafe.adapters.transactions.statements import ENDED, hold_sqlite, limit_postgres, plain, worded
 from retrysafe.errors import ConfigurationError
 from retrysafe.protocol.model import Mode
 from retrysafe.runtime import context
@@ -34,8 +33,8 @@ _BOUND_ELSEWHERE = (
 )
 _UNBOUND = "the operation's session has no bind: give the binding an engine, or a sessionmaker with bind="
 _NESTED = (
-    "an operation inside another one would share its session, and commit both with the outcome of the inner one: give the "
-    "binding a sessionmaker, which makes a session for each"
+    "an operation inside another one would share its session, and commit both with the outcome of the inner one: give "
+    "the binding a sessionmaker, which makes a session for each"
 )
 _AUTOCOMMIT = (
     "the engine is in AUTOCOMMIT mode, so that each statement would commit on its own: give the binding an engine with "
@@ -202,9 +201,4 @@ def _fetch(connection: Connection, statement: Statement) -> Answer:
     cursor = connection.exec_driver_sql(text, tuple(statement.parameters))
     if not cursor.returns_rows:
         return Answer(changed=max(cursor.rowcount, 0))
-    return Answer([_plain(row) for row in cursor.fetchall()])
-
-
-def _plain(row: Iterable[Any]) -> tuple[Any, ...]:
-    # psycopg2 gives bytes as memory views.
-    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
+    return Answer([plain(row) for row in cursor.fetchall()])

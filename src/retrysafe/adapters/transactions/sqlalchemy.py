@@ -34,6 +34,8 @@ _SEVERAL_BINDS = (
     "the sessionmaker has binds of several databases, so that a part of the writes would not commit with the outcome: "
     "give the binding a sessionmaker with one bind, of the store's database"
 )
+_OF_THREADS: tuple[Any, ...] = (Engine, sessionmaker, scoped_session)
+_OF_LOOPS: tuple[Any, ...] = (AsyncEngine, async_sessionmaker, async_scoped_session)
 _FOR_LOOPS = "{source} is for event loops: pass it to AsyncSQLAlchemyTransactions"
 _FOR_THREADS = "{source} is for threads: pass it to SQLAlchemyTransactions"
 
@@ -47,7 +49,7 @@ class SQLAlchemyTransactions:
 
     def __init__(
         self,
-        source: Engine | sessionmaker[Any] | scoped_session[Any] | Callable[[], Session],
+        source: Engine | Callable[[], Session],
         *,
         refuse_others: bool = True,
     ) -> None:
@@ -62,8 +64,7 @@ class SQLAlchemyTransactions:
         Raises:
             ConfigurationError: sessions would write to several databases, or are for event loops.
         """
-        if isinstance(source, (AsyncEngine, async_sessionmaker, async_scoped_session)):
-            raise ConfigurationError([_FOR_LOOPS.format(source=type(source).__name__)])
+        _check_kind(source, _OF_LOOPS, _FOR_LOOPS)
         _check_binds(source)
         self._make: Callable[[], Session] = sessionmaker(source) if isinstance(source, Engine) else source
         self._refuse_others = refuse_others
@@ -149,7 +150,7 @@ class AsyncSQLAlchemyTransactions:
 
     def __init__(
         self,
-        source: AsyncEngine | async_sessionmaker[Any] | async_scoped_session[Any] | Callable[[], AsyncSession],
+        source: AsyncEngine | Callable[[], AsyncSession],
         *,
         refuse_others: bool = True,
     ) -> None:
@@ -160,8 +161,7 @@ class AsyncSQLAlchemyTransactions:
                 have to be awaited; or the application's sessionmaker, or ``async_scoped_session``.
             refuse_others: whether others may not write.
         """
-        if isinstance(source, (Engine, sessionmaker, scoped_session)):
-            raise ConfigurationError([_FOR_THREADS.format(source=type(source).__name__)])
+        _check_kind(source, _OF_THREADS, _FOR_THREADS)
         _check_binds(source)
         self._make: Callable[[], AsyncSession] = (
             async_sessionmaker(source, expire_on_commit=False) if isinstance(source, AsyncEngine) else source
@@ -235,11 +235,17 @@ def _connection(place: Connection | Session) -> Connection:
     return place if isinstance(place, Connection) else place.connection()
 
 
+def _check_kind(source: object, others: tuple[Any, ...], fix: str) -> None:
+    if isinstance(source, others):
+        raise ConfigurationError([fix.format(source=type(source).__name__)])
+
+
 def _check_binds(source: object) -> None:
     """Refuse a sessionmaker of several databases when it is given, and not with the first operation."""
     factory = getattr(source, "session_factory", source)
     settings: dict[str, Any] = getattr(factory, "kw", {})
-    binds = [settings.get("bind"), *(settings.get("binds") or {}).values()]
+    several: dict[Any, Any] = settings.get("binds") or {}
+    binds: list[Any] = [settings.get("bind"), *several.values()]
     plain = [getattr(bind, "sync_engine", bind) for bind in binds if bind is not None]
     if len({id(getattr(bind, "engine", bind)) for bind in plain}) > 1:
         raise ConfigurationError([_SEVERAL_BINDS])

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 _MOST_BUSY_SECONDS = 5.0
 _BEGUN_ALREADY = (
-    "connect= gives a connection with a transaction open: have it give one with isolation_level=None, because retrysafe "
-    "begins and commits"
+    "connect= gives a connection with a transaction open: have it give one with isolation_level=None, because "
+    "retrysafe begins and commits"
 )
 
 

@@ -1,10 +1,10 @@
-"""What all bindings say to a database: placeholders as its driver has them, and limits that it keeps by itself (R11)."""
+"""What all bindings say to a database: statements as its driver has them, and limits that it keeps by itself (R11)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from retrysafe.stores.program import Answer, Program, Statement
 
@@ -15,8 +15,8 @@ _ENDS_WHAT_IS_FROZEN = ("idle_in_transaction_session_timeout", "statement_timeou
 _ENDS_WHAT_IS_LONG = "transaction_timeout"
 
 ENDED = (
-    "the operation's code ended the transaction that its outcome belongs to, so that a crash could keep one without the "
-    "other: leave commit and rollback to retrysafe, and raise NoEffect to have everything rolled back"
+    "the operation's code ended the transaction that its outcome belongs to, so that a crash could keep one without "
+    "the other: leave commit and rollback to retrysafe, and raise NoEffect to have everything rolled back"
 )
 
 
@@ -59,6 +59,11 @@ def hold_sqlite() -> Program[None]:
     A write that changes nothing, because it does so inside whatever transaction a driver or an application has begun.
     """
     yield Statement("UPDATE retrysafe_meta SET only = only WHERE FALSE")
+
+
+def plain(row: Iterable[Any]) -> tuple[Any, ...]:
+    """Return a row with bytes as bytes; some drivers give views of memory."""
+    return tuple(value.tobytes() if hasattr(value, "tobytes") else value for value in row)
 
 
 async def arun(program: Program[T], fetch: Callable[[Statement], Awaitable[Answer]]) -> T:

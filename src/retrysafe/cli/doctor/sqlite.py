@@ -9,13 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from retrysafe.cli.doctor.findings import Finding, Level
+from retrysafe.cli.doctor.schema import schema_check
 from retrysafe.cli.opening import missing_file
 from retrysafe.cli.words import duration, size
-from retrysafe.errors import RetrySafeError, SchemaMismatch
 from retrysafe.http.codes import code_of
 from retrysafe.stores.sqlite import SQLiteStore, migrations, pending
 from retrysafe.stores.sqlite.connect import WAL_CAP_BYTES, Settings, connect_reader
@@ -44,7 +45,7 @@ def file_checks(store: SQLiteStore, url: str) -> Iterator[Finding]:
             Level.FAIL, "reachable", missing.message, f"correct the path, or make it: retrysafe migrate {url}"
         )
         return
-    schema = _schema(store.path, url)
+    schema = schema_check(partial(pending, store.path), migrations()[-1].number, url)
     yield schema
     if schema.level is not Level.FAIL:
         yield from _contents(store.path)
@@ -73,21 +74,6 @@ def _library(version: tuple[int, ...]) -> Finding:
             "use a Python whose SQLite is 3.51.3 or later (or 3.50.7, 3.44.6), or serve from one process",
         )
     return Finding(Level.OK, "sqlite", text)
-
-
-def _schema(path: str, url: str) -> Finding:
-    try:
-        lacking = pending(path)
-    except SchemaMismatch as error:
-        text = f"version {error.found}, and this code knows only {error.needed}"
-        return Finding(Level.FAIL, "schema", text, "upgrade retrysafe here to what the service runs")
-    except RetrySafeError as error:
-        return Finding(Level.FAIL, "reachable", str(error), code_of(error).fix)
-    newest = migrations()[-1].number
-    if lacking:
-        text = f"version {lacking[0].number - 1}, and this code needs {newest}"
-        return Finding(Level.FAIL, "schema", text, f"retrysafe migrate {url}")
-    return Finding(Level.OK, "schema", f"version {newest}")
 
 
 def _contents(path: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from retrysafe.cli.complaints import Complaint
 from retrysafe.cli.doctor.findings import Finding, Level
-from retrysafe.cli.opening import named, opened, shown, sqlite_file
+from retrysafe.cli.opening import named, opened, postgres_database, shown, sqlite_file
 from retrysafe.cli.operations import is_abandoned
 from retrysafe.cli.words import counted, duration
 from retrysafe.errors import RetrySafeError
@@ -16,6 +16,7 @@ from retrysafe.http.codes import code_of
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.base import Clock, Durability, Query, Store
+from retrysafe.stores.urls import AnyStore
 
 _COUNTED = 1000
 _SLOW_SECONDS = 0.05
@@ -34,16 +35,12 @@ def store_checks(store_url: str) -> Iterator[Finding]:
     Raises:
         Complaint: the URL is wrong, or names a store that nobody can look into from outside.
     """
-    sqlite = sqlite_file(named(store_url))
-    if sqlite is not None:
-        from retrysafe.cli.doctor.sqlite import file_checks  # noqa: PLC0415 - it loads the driver
-
-        ready = True
-        for finding in file_checks(sqlite, shown(store_url)):
-            ready = ready and finding.level is not Level.FAIL
-            yield finding
-        if not ready:
-            return
+    ready = True
+    for finding in _own_checks(named(store_url), shown(store_url)):
+        ready = ready and finding.level is not Level.FAIL
+        yield finding
+    if not ready:
+        return
     try:
         with opened(store_url) as store:
             yield from _opened_checks(store, shown(store_url))
@@ -51,6 +48,19 @@ def store_checks(store_url: str) -> Iterator[Finding]:
         cause = complaint.__cause__
         fix = code_of(cause).fix if isinstance(cause, RetrySafeError) else None
         yield Finding(Level.FAIL, "reachable", complaint.message, fix)
+
+
+def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
+    """Look at what only one kind of store has; a failure means that it can't be used."""
+    file, database = sqlite_file(store), postgres_database(store)
+    if file is not None:
+        from retrysafe.cli.doctor.sqlite import file_checks  # noqa: PLC0415 - it loads the driver
+
+        yield from file_checks(file, url)
+    if database is not None:
+        from retrysafe.cli.doctor.postgres import server_checks  # noqa: PLC0415 - as above
+
+        yield from server_checks(database, url)
 
 
 def _opened_checks(store: Store, url: str) -> Iterator[Finding]:

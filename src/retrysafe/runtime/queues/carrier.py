@@ -26,6 +26,7 @@ PARALLEL = 16
 _PUT_SECONDS = 2.0
 _OPEN_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
+_HALF_OPEN_SECONDS = 60.0
 _PROBE_EVERY_SECONDS = 2.0
 _PROBE_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.25
@@ -55,6 +56,7 @@ class Carrier:
         self._attempted = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._down_since: float | None = None
         self._last_error: str | None = None
 
@@ -113,6 +115,8 @@ class Carrier:
         self._taking.cancel()
         await _end(self._keeping)
         self._keeping = None
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_STOP_SECONDS)
         self._attempted.clear()
 
     @property
@@ -145,9 +149,12 @@ class Carrier:
         failures = 0
         while True:
             line = self._make_line()
+            opening = asyncio.create_task(line.open())
             try:
-                async with asyncio.timeout(_OPEN_SECONDS):
-                    await line.open()
+                await asyncio.wait({opening}, timeout=_OPEN_SECONDS)
+                if not opening.done():
+                    raise TimeoutError  # noqa: TRY301 - as if it had raised by itself
+                opening.result()
                 failures = 0
                 await self._watch(line)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next line is a new one
@@ -155,7 +162,9 @@ class Carrier:
             finally:
                 self._line = None
                 self._there.clear()
-                await _close(line)
+                closing = asyncio.create_task(_close(line, opening))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
             self._attempted.set()
             longest = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
             failures = min(failures + 1, 16)
@@ -234,7 +243,10 @@ async def _publish(line: Line, hint: Hint, confirmed: list[Hint]) -> None:
     confirmed.append(hint)
 
 
-async def _close(line: Line) -> None:
+async def _close(line: Line, opening: asyncio.Task[None]) -> None:
+    """Close a line once it is open, or has failed to: clients that are told to stop half-way leave something behind."""
+    await asyncio.wait({opening}, timeout=_HALF_OPEN_SECONDS)
+    opening.cancel()
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await line.close()

@@ -9,17 +9,20 @@ Traps, and what is done about them:
   been deleted. The probe declares the queue again and counts its consumers.
 - The client restores a lost connection by itself, with its own idea of what was declared. The line is replaced instead,
   so what runs after a loss is what runs at every start.
+- A connection that is given up while it is made goes on trying for ever, and keeps its process from ending, because
+  FastStream does not know it yet. The line holds it from the moment it exists.
 - The arguments belong to the queue: a server refuses to declare it with others. They never change under this name.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.runtime.queues.base import Hint, encode, queue_name
 
 try:
+    from aio_pika import RobustConnection
     from faststream import AckPolicy
     from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitMessage, RabbitQueue
 except ImportError as missing:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 _KEEP_MILLISECONDS = 3_600_000
 _MOST = 10_000
 _HEARTBEAT_SECONDS = 10
+_CONNECT_SECONDS = 5.0
 # One look may come between the connection and the consumer.
 _LOOKS_WITHOUT_CONSUMER = 3
 
@@ -55,10 +59,13 @@ class RabbitLine:
             client_properties={"heartbeat": _HEARTBEAT_SECONDS},
             # A message that no queue takes is an error, not a success.
             default_channel=Channel(prefetch_count=parallel, on_return_raises=True),
+            timeout=_CONNECT_SECONDS,
             ack_policy=AckPolicy.MANUAL,
             apply_types=False,
             logger=None,
         )
+        self._broker._connection_kwargs["connection_class"] = self._hold  # noqa: SLF001 - see above
+        self._connection: RobustConnection | None = None
         self._queue = queue
         self._subscriber = self._broker.subscriber(queue)
         self._messages: AsyncIterator[RabbitMessage] | None = None
@@ -103,4 +110,12 @@ class RabbitLine:
 
     async def close(self) -> None:
         """Close the connection; the server gives what was not acknowledged to others."""
-        await self._broker.stop()
+        try:
+            await self._broker.stop()
+        finally:
+            if self._connection is not None:
+                await self._connection.close()
+
+    def _hold(self, *arguments: Any, **options: Any) -> RobustConnection:  # noqa: ANN401 - whatever the client gives
+        self._connection = RobustConnection(*arguments, **options)
+        return self._connection

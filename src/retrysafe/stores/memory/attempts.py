@@ -91,7 +91,7 @@ class AttemptVerbs(Ledger):
         now = self._clock.now()
         target = State.UNDONE if undone else State.DONE
         row = self._writable(claim, target)
-        if row is None:
+        if row is None or (row.undoing and not undone):
             return self._refuse(claim, target)
         row.outcome, row.request, row.reason = outcome, None, None
         row.finished_at = now

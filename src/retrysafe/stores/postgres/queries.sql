@@ -5,64 +5,70 @@
 -- Rows are chosen by ARRAY(SELECT ... FOR UPDATE SKIP LOCKED): it is evaluated once, where IN (SELECT ...) may be evaluated
 -- again for each row and then choose others.
 
+-- name: digest
+encode(?::bytea, 'hex')::uuid
+
+-- name: column_digest
+uuid_send(digest)
+
 -- name: begin
 INSERT INTO retrysafe_checkpoint (
     digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
     operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
 )
-VALUES (?, 1, 'running', ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES ($digest, 1, 'running', ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO NOTHING
 
 -- name: read
-SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
+SELECT $columns FROM retrysafe_checkpoint WHERE digest = $digest
 
 -- name: lock
-SELECT $columns FROM retrysafe_checkpoint WHERE digest = ? FOR UPDATE
+SELECT $columns FROM retrysafe_checkpoint WHERE digest = $digest FOR UPDATE
 
 -- name: claim
-(?::bytea, ?::text, ?::integer, ?::double precision)
+($digest, ?::text, ?::integer, ?::double precision)
 
 -- name: forget
 DELETE FROM retrysafe_checkpoint
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $purgeable AND tombstone_until <= ?
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $purgeable AND tombstone_until <= ?
 
 -- name: take
 UPDATE retrysafe_checkpoint
 SET state = 'running', fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?, lease_until = ?,
     due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, reason = NULL, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_running
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_running
 
 -- name: take_to_undo
 UPDATE retrysafe_checkpoint
 SET state = 'undoing', undoing = 1, fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?,
     lease_until = ?, due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undoing
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_undoing
 
 -- name: park_abandoned
 UPDATE retrysafe_checkpoint
 SET state = 'parked', deaths = deaths + 1, attempt_id = ?, reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: record
 UPDATE retrysafe_checkpoint
 SET state = 'done', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL, reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_done AND undoing = 0
 
 -- name: record_undone
 UPDATE retrysafe_checkpoint
 SET state = 'undone', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL,
     reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undone
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_undone
 
 -- name: postpone
 UPDATE retrysafe_checkpoint
 SET lease_until = ?, due_at = ?, reason = ?, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $leased
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $leased
 
 -- name: begin_undo
 UPDATE retrysafe_checkpoint
 SET state = 'undoing', undoing = 1, deaths = 0, reason = ?, outcome = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state = 'running'
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND state = 'running'
 
 -- name: memos
 SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? ORDER BY seq
@@ -77,7 +83,7 @@ INSERT INTO retrysafe_step (
 SELECT ?::text, ?::text, ?::integer, ?::integer, ?::text, ?::text, ?::integer, ?::bytea, ?::text, ?::bytea,
     ?::double precision, ?::double precision, ?::double precision
 FROM retrysafe_checkpoint
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $states
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $states
 FOR UPDATE
 ON CONFLICT (operation_id, name, idx) DO UPDATE
 SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
@@ -89,11 +95,11 @@ SET status = excluded.status, fence = excluded.fence, value = excluded.value, en
 WHERE retrysafe_step.status = 'intent' AND (excluded.status <> 'intent' OR excluded.fence > retrysafe_step.fence)
 
 -- name: count_message
-UPDATE retrysafe_checkpoint SET messages = messages + 1 WHERE digest = ? AND operation_id = ? AND fence = ?
+UPDATE retrysafe_checkpoint SET messages = messages + 1 WHERE digest = $digest AND operation_id = ? AND fence = ?
 
 -- name: enqueue
 INSERT INTO retrysafe_outbox (operation_id, number, message, due_at)
-SELECT operation_id, messages, ?::bytea, ?::double precision FROM retrysafe_checkpoint WHERE digest = ?
+SELECT operation_id, messages, ?::bytea, ?::double precision FROM retrysafe_checkpoint WHERE digest = $digest
 
 -- name: take_messages
 UPDATE retrysafe_outbox
@@ -121,13 +127,13 @@ LIMIT ?
 FOR UPDATE SKIP LOCKED
 
 -- name: note_hint
-UPDATE retrysafe_checkpoint SET next_hint_at = ? WHERE digest = ? AND operation_id = ? AND fence = ?
+UPDATE retrysafe_checkpoint SET next_hint_at = ? WHERE digest = $digest AND operation_id = ? AND fence = ?
 
 -- name: bring
 UPDATE retrysafe_checkpoint
 SET state = ?, fence = fence + 1, lease_until = ?, due_at = ?, undoing = ?, outcome = ?, request = ?, finished_at = ?,
     outcome_until = ?, tombstone_until = ?, deaths = ?, reason = NULL, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ?
+WHERE digest = $digest AND operation_id = ? AND fence = ?
 
 -- name: append_audit
 INSERT INTO retrysafe_audit (at, operation_id, verb, by, note, state_before, state_after, fence_after)
@@ -153,17 +159,17 @@ WHERE operation_id = ANY (ARRAY(
 -- name: begin_stream
 UPDATE retrysafe_checkpoint
 SET state = 'streaming'
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_streaming
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_streaming
 
 -- name: release
 UPDATE retrysafe_checkpoint
 SET state = 'released', request = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_released
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_released
 
 -- name: park
 UPDATE retrysafe_checkpoint
 SET state = 'parked', reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
+WHERE digest = $digest AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: renew
 -- Never waits for a row lock: a row that is locked, by a transaction of our own, counts as held while its lease runs (C3).
@@ -188,9 +194,9 @@ moved AS (
         AND met.operation_id = held.operation_id AND met.fence = held.fence AND $leased
     RETURNING met.digest, met.lease_until
 )
-SELECT digest, lease_until FROM moved
+SELECT uuid_send(digest), lease_until FROM moved
 UNION ALL
-SELECT digest, lease_until FROM ours WHERE digest NOT IN (SELECT digest FROM free)
+SELECT uuid_send(digest), lease_until FROM ours WHERE digest NOT IN (SELECT digest FROM free)
 
 -- name: hand_over
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import Template
 from types import MappingProxyType
@@ -22,17 +22,19 @@ class Statements:
 
     def __init__(self, package: str) -> None:
         """Read ``queries.sql`` of a package."""
-        text = files(package).joinpath("queries.sql").read_text("utf-8")
+        named = dict(_NAMED.findall(files(package).joinpath("queries.sql").read_text("utf-8")))
         lists = {
-            "columns": ", ".join(COLUMNS),
-            "listed": ", ".join(LISTED),
+            # A database may have a type of its own for digests, which are bytes here.
+            "digest": named.get("digest", "?").strip(),
+            "columns": _columns(COLUMNS, named),
+            "listed": _columns(LISTED, named),
             "memo_columns": ", ".join(MEMO_COLUMNS),
             "leased": one_of(LEASED),
             "purgeable": one_of(PURGEABLE),
             **{f"before_{state}": before(state) for state in State},
         }
         self._texts: Mapping[str, str] = MappingProxyType(
-            {name: Template(body.strip()).safe_substitute(lists) for name, body in _NAMED.findall(text)}
+            {name: Template(body.strip()).safe_substitute(lists) for name, body in named.items()}
         )
         self._filled: dict[tuple[str, object], str] = {}
 
@@ -67,3 +69,8 @@ class Statements:
         if found is None:
             found = self._filled[name, variant] = Template(self._texts[name]).substitute({blank: text})
         return found
+
+
+def _columns(columns: Sequence[str], named: Mapping[str, str]) -> str:
+    """Write a list of columns, each as it is or as the database's ``column_...`` says."""
+    return ", ".join(named.get(f"column_{column}", column).strip() for column in columns)

@@ -43,7 +43,7 @@ WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 -- name: record
 UPDATE retrysafe_checkpoint
 SET state = 'done', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL, reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done AND undoing = 0
 
 -- name: record_undone
 UPDATE retrysafe_checkpoint

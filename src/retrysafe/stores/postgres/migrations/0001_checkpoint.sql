@@ -5,11 +5,11 @@ CREATE TABLE retrysafe_meta (
     fingerprint_secret BYTEA NOT NULL CHECK (length(fingerprint_secret) = 32)
 );
 
--- Room in each page, so that the writes of an attempt stay beside the first one (HOT): none of them touches an index
--- but the partial ones, which hold open and parked operations only.
+-- Its key is the 16 bytes of the identity digest: as `uuid` its index is a quarter smaller than as `bytea`. Each page keeps
+-- room for the writes that follow a claim, and is cleaned often, because each operation leaves a dead row or two.
 CREATE TABLE retrysafe_checkpoint (
     number BIGINT GENERATED ALWAYS AS IDENTITY UNIQUE,
-    digest BYTEA PRIMARY KEY CHECK (length(digest) = 16),
+    digest UUID PRIMARY KEY,
     fence INTEGER NOT NULL CHECK (fence >= 1),
     state TEXT NOT NULL CHECK (
         state = 'running' OR state = 'streaming' OR state = 'released' OR state = 'undoing'
@@ -38,7 +38,7 @@ CREATE TABLE retrysafe_checkpoint (
     fingerprint BYTEA NOT NULL,
     request BYTEA,
     outcome BYTEA
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 
 CREATE INDEX retrysafe_leased ON retrysafe_checkpoint (lease_until)
 WHERE state = 'running' OR state = 'streaming' OR state = 'undoing';
