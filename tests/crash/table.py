@@ -253,7 +253,7 @@ happened, all in all.
 {postgres}
 
 - **parked**: the outcome is unknown, and the client is told so (409 `outcome-unknown`) instead of being served a second
-  effect. A person settles it; see [modes](../how-to/modes.md).
+  effect. A person [settles it](../how-to/settle-parked-operations.md).
 - **replay**: the outcome was recorded before the crash; every retry gets it.
 - A number alone: the operation was run again and has its outcome. Where it is **2**, the effect of the dead attempt had
   happened and nobody could know: that is what declaring an operation `again` says is harmless.

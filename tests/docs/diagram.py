@@ -16,9 +16,6 @@ PLACES = {
     State.UNDONE: (2, 3),
 }
 """Column and row of each state."""
-NOT_ENTERED_YET = frozenset({State.UNDOING, State.UNDONE})
-"""Drawn dashed."""
-
 _LEFT, _TOP, _COLUMN, _ROW = 120, 70, 240, 105
 _HALF_WIDTH, _HALF_HEIGHT = 62, 22
 _APART, _GAP = 7, 2
@@ -31,7 +28,6 @@ _HEAD = """\
     .card { fill: #fbfaf7; stroke: #ddd8cc }
     .state { fill: #ffffff; stroke: #35506b; stroke-width: 1.5 }
     .final { stroke-width: 3 }
-    .later { stroke-dasharray: 6 4; opacity: 0.55 }
     .move { fill: none; stroke: #35506b; stroke-width: 1.5 }
     .head { fill: #35506b }
     text { font: 600 15px system-ui, sans-serif; fill: #22303d; text-anchor: middle }
@@ -52,7 +48,6 @@ _HEAD = """\
 """
 _FOOT = """\
   <text class="note" x="935" y="408">thick: final, the outcome never changes</text>
-  <text class="note" x="935" y="428">dashed: no mode of this release leads there</text>
 </svg>
 """
 
@@ -66,7 +61,7 @@ def _moves() -> Iterator[str]:
     for source in State:
         for target in State:
             if target in TRANSITIONS[source]:
-                style = "move later" if NOT_ENTERED_YET & {source, target} else "move"
+                style = "move"
                 way = _loop(source) if source is target else _line(source, target)
                 title = f"<title>{source} to {target}</title>"
                 yield f'  <path class="{style}" d="{way}" marker-end="url(#head)">{title}</path>\n'
@@ -75,7 +70,7 @@ def _moves() -> Iterator[str]:
 def _boxes() -> Iterator[str]:
     for state in State:
         x, y = _centre(state)
-        style = "state" + " final" * (state in FINAL) + " later" * (state in NOT_ENTERED_YET)
+        style = "state" + " final" * (state in FINAL)
         place = f'x="{x - _HALF_WIDTH}" y="{y - _HALF_HEIGHT}" width="{2 * _HALF_WIDTH}" height="{2 * _HALF_HEIGHT}"'
         yield f'  <rect class="{style}" {place} rx="8"/>\n'
         yield f'  <text x="{x}" y="{y + 5}">{state}</text>\n'

@@ -14,6 +14,8 @@ _CHARGE, _RESERVE = Step("charge"), Step("reserve")
 _BOOK = Step("book", local=True)
 _SHIP = Step("ship", undoable=False, intent=False)
 
+ONE_CALL = Operation((_CHARGE,))
+"""A call with an undo."""
 ORDER = Operation((_CHARGE, _BOOK))
 """A call and a local step, both with an undo."""
 SHIPMENT = Operation((_CHARGE, _BOOK, _SHIP), pivot=2)

@@ -91,7 +91,7 @@ def undone_in_reverse(steps: tuple[Step, ...], before: World, _: Move, after: Wo
     for number, (truth, then) in enumerate(zip(before.truths, after.truths, strict=True)):
         if then.undone and not truth.undone:
             later = zip(steps[number + 1 :], before.checkpoint.memos[number + 1 :], strict=True)
-            return all(memo.undone or not (memo.intent or memo.value) for step, memo in later if step.undoable)
+            return all(not memo.to_undo for step, memo in later if step.undoable)
     return True
 
 

@@ -1,5 +1,5 @@
 /*
- * Recovery of one operation that is made of steps. May a process die at any line, and be late at any line, without harm?
+ * Recovery of one operation that is made of steps. May processes die at any line, and be late at any line?
  *
  * The operation charges somebody (an external call that has an undo) and books it (a local write that has an undo).
  * With -DSHIPMENT it then passes its pivot and ships (an external call that has none, and whose intent is spared). Two
@@ -25,12 +25,8 @@
  *   -DNO_PIVOT              R7   that the pivot was passed is durable before anything beyond it begins
  *   -DNO_OUTBOX             R12  a message and the outcome that it tells of are one commit
  *
- * What must hold is asserted under the ids of the invariants, I1 to I12; REST is liveness. Two more macros:
- *
- *   -DWATCH=8               assert I8 only; 13 is REST
- *   -DCLAIMS=3              three claims instead of two
- *
- * By hand:
+ * What must hold is asserted under the ids of the invariants, I1 to I12; REST is liveness. -DCLAIMS=3 allows three claims
+ * instead of two. By hand:
  *
  *   spin -a recovery.pml && cc -DSAFETY -o pan pan.c && ./pan
  *   spin -a -DNO_BARRIER recovery.pml && cc -DSAFETY -DBFS -o pan pan.c && ./pan; spin -t -DNO_BARRIER recovery.pml
@@ -40,9 +36,6 @@
 
 #ifndef CLAIMS
 #define CLAIMS 2
-#endif
-#ifndef WATCH
-#define WATCH 0
 #endif
 
 #define CHARGE 0
@@ -80,8 +73,8 @@ typedef Step {
 };
 Step step[STEPS];
 
-/* What others can tell of a process, or the network must know: the fence that it believes to hold; the step that it is
-   about to call, has called, or has called the undo of, each counted from 1; what was answered; whether it goes back. */
+/* What others can tell of a process: the fence that it believes to hold; the step that it is about to call, has called,
+   or has called the undo of, each counted from 1; what was answered; whether it is about to undo a step. */
 typedef Process { byte fence; byte intends; byte waits; byte waits_back; byte answer; bool back };
 Process process[2];
 
@@ -108,7 +101,7 @@ bool sweeper = true;
 #define ONCE (ONCE2 && step[SHIP].made == 1)
 #define TRAVELS (TRAVELS2 || step[SHIP].out)
 #define ONE_EACH (step[CHARGE].made <= 1 && step[SHIP].made <= 1)
-#define NEXT (step[CHARGE].memo == 0 -> CHARGE : (step[BOOK].memo == 0 -> BOOK : (step[SHIP].memo == 0 -> SHIP : STEPS)))
+#define AFTER_BOOK (step[SHIP].memo == 0 -> SHIP : STEPS)
 #else
 #define MEMOS MEMOS2
 #define STAND STAND2
@@ -116,8 +109,9 @@ bool sweeper = true;
 #define ONCE ONCE2
 #define TRAVELS TRAVELS2
 #define ONE_EACH (step[CHARGE].made <= 1)
-#define NEXT (step[CHARGE].memo == 0 -> CHARGE : (step[BOOK].memo == 0 -> BOOK : STEPS))
+#define AFTER_BOOK STEPS
 #endif
+#define NEXT (step[CHARGE].memo == 0 -> CHARGE : (step[BOOK].memo == 0 -> BOOK : AFTER_BOOK))
 
 /* Each of them is true in every state from which the search goes on. */
 bool I1_one_final_outcome = true, I2_memos_stay = true, I3_writes_carry_the_fence = true,
@@ -126,13 +120,12 @@ bool I1_one_final_outcome = true, I2_memos_stay = true, I3_writes_carry_the_fenc
 	I10_local_effect_with_its_memo = true, I11_message_with_its_commit = true, I12_never_two_fingerprints = true,
 	REST_final_or_parked = true;
 
-#define WATCHED(number) (WATCH == 0 || WATCH == number)
-#define CHECK(number, name, holds) name = ((holds) || !WATCHED(number)); assert(name)
+#define CHECK(name, holds) name = (holds); assert(name)
 
 /* A claim or a write that the store accepted. */
 inline wrote() {
-	CHECK(1, I1_one_final_outcome, !FINAL);
-	CHECK(3, I3_writes_carry_the_fence, process[me].fence == fence)
+	CHECK(I1_one_final_outcome, !FINAL);
+	CHECK(I3_writes_carry_the_fence, process[me].fence == fence)
 }
 
 #ifdef NO_FENCE
@@ -188,14 +181,14 @@ inline more(count) { count = (count < 2 -> count + 1 : 2) }
 inline happens(s) { more(step[s].made); more(step[s].standing) }
 
 inline is_taken_back(s) {
-	CHECK(7, I7_undone_in_reverse, step[s].taken_back || s == BOOK || !MAY_HAVE_HAPPENED(BOOK));
+	CHECK(I7_undone_in_reverse, step[s].taken_back || s == BOOK || !MAY_HAVE_HAPPENED(BOOK));
 	step[s].standing = (step[s].standing > 0 -> step[s].standing - 1 : 0);
 	step[s].taken_back = true
 }
 
 inline memoize(s, given) {
 	wrote();
-	CHECK(2, I2_memos_stay, step[s].memo == 0 || step[s].memo == given);
+	CHECK(I2_memos_stay, step[s].memo == 0 || step[s].memo == given);
 	step[s].memo = given
 }
 
@@ -208,7 +201,7 @@ inline make_final(how, given) {
 #endif
 }
 
-/* Forgets everything: it dies, or it stops because a write was refused. The next attempt finds it ready for another. */
+/* Forgets everything: it dies, or it stops because a write was refused. The process is free for another attempt. */
 inline stop() {
 	process[me].fence = 0; process[me].intends = 0; process[me].waits = 0; process[me].waits_back = 0;
 	process[me].answer = 0; process[me].back = false;
@@ -216,8 +209,8 @@ inline stop() {
 }
 
 inline take(seen) {
-	CHECK(1, I1_one_final_outcome, !FINAL);
-	CHECK(3, I3_writes_carry_the_fence, seen + 1 > fence);
+	CHECK(I1_one_final_outcome, !FINAL);
+	CHECK(I3_writes_carry_the_fence, seen + 1 > fence);
 	fence = seen + 1;
 	process[me].fence = fence;
 #ifdef NO_EXPIRY_ON_READ
@@ -328,7 +321,7 @@ calling:
 	if
 	:: atomic { true ->
 		printf("%c calls %e\n", WHO, NAME(at));
-		CHECK(9, I9_no_call_after_undo_began, state != UNDONE && !step[CHARGE].taken_back && !step[BOOK].taken_back
+		CHECK(I9_no_call_after_undo_began, state != UNDONE && !step[CHARGE].taken_back && !step[BOOK].taken_back
 			&& !step[CHARGE].back);
 		step[at].out = step[at].out | (1 << process[me].fence);
 		process[me].intends = 0; process[me].waits = at + 1 }
@@ -358,7 +351,9 @@ knows:
 
 recording:
 	if
-	:: atomic { MAY_TELL -> printf("%c records the outcome\n", WHO); wrote(); make_final(DONE, known); stop(); goto end_idle }
+	:: atomic { MAY_TELL ->
+		printf("%c records the outcome\n", WHO);
+		wrote(); make_final(DONE, known); stop(); goto end_idle }
 	:: DIES
 	fi;
 
@@ -501,22 +496,22 @@ end:	do
 	od
 }
 
-/* Looks on. A line can only be taken where an invariant does not hold, the last one when nothing moves any more. */
-#define BREAKS(number, holds) WATCHED(number) && !(holds)
+/* Looks on. A line of it can only be taken where an invariant does not hold, the last one when nothing moves any more. */
 
 active proctype watch()
 {
 end:	do
-	:: BREAKS(1, heard == 0 || outcome == 0 || heard == outcome) -> CHECK(1, I1_one_final_outcome, false)
-	:: BREAKS(4, ONE_EACH) -> CHECK(4, I4_one_effect_per_child_key, false)
-	:: BREAKS(5, state != DONE || (ONCE && STAND)) -> CHECK(5, I5_done_means_once_each, false)
-	:: BREAKS(6, state != UNDONE || TRAVELS || GONE) -> CHECK(6, I6_undone_means_nothing_left, false)
-	:: BREAKS(8, state != DONE || outcome == MEMOS) -> CHECK(8, I8_outcome_follows_from_memos, false)
-	:: BREAKS(10, step[BOOK].made == (step[BOOK].memo > 0) && step[BOOK].standing == step[BOOK].made - step[BOOK].undone) ->
-		CHECK(10, I10_local_effect_with_its_memo, false)
-	:: BREAKS(11, messages == (state == DONE)) -> CHECK(11, I11_message_with_its_commit, false)
-	:: BREAKS(12, heard <= ALL_UNDONE || heard_by_other <= ALL_UNDONE) -> CHECK(12, I12_never_two_fingerprints, false)
-	:: timeout -> CHECK(13, REST_final_or_parked, FINAL || state == PARKED); break
+	:: !(heard == 0 || outcome == 0 || heard == outcome) -> CHECK(I1_one_final_outcome, false)
+	:: !(ONE_EACH) -> CHECK(I4_one_effect_per_child_key, false)
+	:: !(state != DONE || (ONCE && STAND)) -> CHECK(I5_done_means_once_each, false)
+	:: !(state != UNDONE || TRAVELS || GONE) -> CHECK(I6_undone_means_nothing_left, false)
+	:: !(state != DONE || outcome == MEMOS) -> CHECK(I8_outcome_follows_from_memos, false)
+	:: !(step[BOOK].made == (step[BOOK].memo > 0)
+		&& step[BOOK].standing == step[BOOK].made - step[BOOK].undone) ->
+		CHECK(I10_local_effect_with_its_memo, false)
+	:: !(messages == (state == DONE)) -> CHECK(I11_message_with_its_commit, false)
+	:: !(heard <= ALL_UNDONE || heard_by_other <= ALL_UNDONE) -> CHECK(I12_never_two_fingerprints, false)
+	:: timeout -> CHECK(REST_final_or_parked, FINAL || state == PARKED); break
 	od
 }
 

@@ -9,29 +9,25 @@ A process is never told that its lease is over. It goes on with what it knew, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeVar, assert_never
+from typing import assert_never
 
+from tests.model.surroundings import Moves, Surroundings
 from tests.model.world import (
     FINAL,
+    IDLE,
     Call,
     Checkpoint,
     Memo,
     Move,
     Operation,
-    Outcome,
-    Phase,
     Process,
     Protections,
     State,
     Truth,
     World,
+    put,
 )
 
-Moves = Iterator[tuple[Move, World]]
-Item = TypeVar("Item")
-
-IDLE = Process()
 CLAIMS = ("claims", "claims to undo")
 CALLS = "calls {}"
 UNHEARD_COMMIT = "commits effect and memo of {}, and does not hear of it"
@@ -41,7 +37,7 @@ UNFAIR = frozenset({"dies", "the sweeper dies", UNHEARD_COMMIT, UNHEARD_MEMO})
 
 
 class Recovery:
-    """Everything that may happen to one operation under some protections.
+    """Everything that may happen to one operation under some protections: what processes do, and what befalls them.
 
     Args:
         operation: what is run.
@@ -56,6 +52,7 @@ class Recovery:
         self._pivot = self._end if operation.pivot is None else operation.pivot
         self._on = on
         self._claims = claims
+        self._surroundings = Surroundings(on, claims)
         self.initial = World(
             checkpoint=Checkpoint(memos=(Memo(),) * self._end),
             truths=(Truth(),) * self._end,
@@ -67,15 +64,10 @@ class Recovery:
         """Yield what may happen now, and what is then; what goes well first, so that traces read as they would."""
         for number, process in enumerate(world.processes):
             yield from self._acts(world, number, process)
-        for call in sorted(world.travelling):
-            yield self._arrives(world, call)
-        yield from self._clients(world)
-        yield from self._time(world)
-        if world.checkpoint.state == "parked":
-            yield from self._operator(world)
+        yield from self._surroundings.moves(world)
         for number, process in enumerate(world.processes):
             if process.phase != "idle":
-                yield Move("dies", number), _with(world, number, IDLE)
+                yield Move("dies", number), world.after(number, IDLE)
 
     def _acts(self, world: World, number: int, process: Process) -> Moves:
         """Go on with what a process is at."""
@@ -111,19 +103,19 @@ class Recovery:
     def _looks(self, world: World, number: int) -> Moves:
         """Claim what is free: the first time, or because it is abandoned; a retry and a scan do the same (R1)."""
         met = world.checkpoint
-        abandoned = _open(met) and not met.leased and met.fence < self._claims
+        abandoned = met.is_open and not met.leased and met.fence < self._claims
         free = abandoned and (self._on.expiry_on_read or met.swept)
         if not free and met.state != "none":
             return
         if self._on.atomic_claim:
             yield from self._takes(world, number, met.fence)
         else:
-            yield Move("looks", number), _with(world, number, Process("looked", met.fence))
+            yield Move("looks", number), world.after(number, Process("looked", met.fence))
 
     def _takes(self, world: World, number: int, seen: int) -> Moves:
         met = world.checkpoint
         if met.state in FINAL:
-            yield Move("is refused the claim", number), _with(world, number, IDLE)
+            yield Move("is refused the claim", number), world.after(number, IDLE)
             return
         taken = met._replace(fence=seen + 1, leased=True, swept=False)
         if met.undoing:
@@ -131,7 +123,7 @@ class Recovery:
             return
         known = tuple(memo.value for memo in met.memos if memo.value)
         process = Process("ready", seen + 1, len(known), 0, known)
-        yield Move("claims", number), _with(world, number, process, taken._replace(state="running"))
+        yield Move("claims", number), world.after(number, process, taken._replace(state="running"))
         if met.state == "running" and not met.pivoted:
             # Its attempts may be spent: this one goes back.
             yield Move("claims to undo", number), self._turned(world, number, taken)
@@ -139,7 +131,7 @@ class Recovery:
     def _turned(self, world: World, number: int, met: Checkpoint) -> World:
         """Let the operation go back from now on."""
         process = Process("undoing", met.fence, self._next_undo(met, self._end if self._on.reverse_undo else -1))
-        return _with(world, number, process, met._replace(state="undoing", undoing=True))
+        return world.after(number, process, met._replace(state="undoing", undoing=True))
 
     # Forward.
 
@@ -161,77 +153,72 @@ class Recovery:
                 yield Move("turns back", number), self._turned(world, number, met)
             if at < self._end and met.memos[at].intent and not met.memos[at].value:
                 # An attempt before began this step, and nobody knows how it ended (R6).
-                yield Move("parks it", number), _with(world, number, IDLE, met._replace(state="parked"))
+                yield Move("parks it", number), world.after(number, IDLE, met._replace(state="parked"))
 
     def _passes_pivot(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "running"):
-            return Move("is refused the pivot", number), _with(world, number, IDLE)
+            return Move("is refused the pivot", number), world.after(number, IDLE)
         after = world.checkpoint._replace(pivoted=True)
-        return Move("passes the pivot", number), _with(world, number, process, after)
+        return Move("passes the pivot", number), world.after(number, process, after)
 
     def _intends(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         met, at = world.checkpoint, process.step
         if not self._accepts(world, process, "running"):
-            return Move("is refused the intent of {}", number, at), _with(world, number, IDLE)
-        after = _noted(met, at, met.memos[at]._replace(intent=True))
+            return Move("is refused the intent of {}", number, at), world.after(number, IDLE)
+        after = met.noted(at, met.memos[at]._replace(intent=True))
         then = process._replace(phase="intended")
-        return Move("writes the intent of {}", number, at), _with(world, number, then, after)
+        return Move("writes the intent of {}", number, at), world.after(number, then, after)
 
     def _calls(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         sent = world._replace(travelling=world.travelling | {Call(process.step, process.fence, undo=False)})
-        return Move(CALLS, number, process.step), _with(sent, number, process._replace(phase="waiting"))
+        return Move(CALLS, number, process.step), sent.after(number, process._replace(phase="waiting"))
 
     def _transacts(self, world: World, number: int, process: Process) -> Moves:
         """Commit a local effect with its memo. The commit may go through without the process hearing of it (D4)."""
         met, at = world.checkpoint, process.step
         there = met.memos[at].value
-        done = world._replace(truths=_put(world.truths, at, _done_locally(world.truths[at])))
+        done = world._replace(truths=put(world.truths, at, world.truths[at].happened()))
         value = done.truths[at].calls
         if not self._on.local_transaction:
             then = process._replace(phase="knows", value=value)
-            yield Move("commits the effect of {}", number, at), _with(done, number, then)
+            yield Move("commits the effect of {}", number, at), done.after(number, then)
         elif not self._accepts(world, process, "running", "parked"):
-            yield Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
+            yield Move("is refused the commit of {}", number, at), world.after(number, IDLE)
         elif there and self._on.unique_memo:
-            yield Move("finds its memo of {}", number, at), _with(world, number, _onward(process, there))
+            yield Move("finds its memo of {}", number, at), world.after(number, process.onward(there))
         else:
-            after = _noted(met, at, met.memos[at]._replace(value=value))
-            yield Move("commits effect and memo of {}", number, at), _with(done, number, _onward(process, value), after)
-            yield Move(UNHEARD_COMMIT, number, at), _with(done, number, process, after)
+            after = met.noted(at, met.memos[at]._replace(value=value))
+            yield Move("commits effect and memo of {}", number, at), done.after(number, process.onward(value), after)
+            yield Move(UNHEARD_COMMIT, number, at), done.after(number, process, after)
 
     def _memoizes(self, world: World, number: int, process: Process) -> Moves:
         met, at = world.checkpoint, process.step
-        then = _onward(process, process.value)
+        then = process.onward(process.value)
         if not self._accepts(world, process, "running", "parked"):
-            yield Move("is refused the memo of {}", number, at), _with(world, number, IDLE)
+            yield Move("is refused the memo of {}", number, at), world.after(number, IDLE)
         elif met.memos[at].value and self._on.unique_memo:
             # With a fence it can only be its own, whose commit went unheard; without one nobody can tell.
-            yield Move("takes the memo of {} for its own", number, at), _with(world, number, then)
+            yield Move("takes the memo of {} for its own", number, at), world.after(number, then)
         else:
-            after = _noted(met, at, met.memos[at]._replace(value=process.value))
-            yield Move("writes the memo of {}", number, at), _with(world, number, then, after)
-            yield Move(UNHEARD_MEMO, number, at), _with(world, number, process, after)
+            after = met.noted(at, met.memos[at]._replace(value=process.value))
+            yield Move("writes the memo of {}", number, at), world.after(number, then, after)
+            yield Move(UNHEARD_MEMO, number, at), world.after(number, process, after)
 
     def _finishes(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._on.persist_first and world.heard is None:
             told = world._replace(heard=process.known)
-            return Move("answers its client", number), _with(told, number, process._replace(phase="told"))
+            return Move("answers its client", number), told.after(number, process._replace(phase="told"))
         if not self._on.outbox:
             sent = world._replace(messages=min(world.messages + 1, 2))
-            return Move("sends the message", number), _with(sent, number, process._replace(phase="published"))
+            return Move("sends the message", number), sent.after(number, process._replace(phase="published"))
         return self._records(world, number, process)
 
     def _records(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "running", "parked"):
-            return Move("is refused the outcome", number), _with(world, number, IDLE)
-        ended = self._ended(world, world.checkpoint, process.known)
-        return Move("records the outcome", number), _with(ended, number, IDLE)
-
-    def _ended(self, world: World, met: Checkpoint, outcome: Outcome) -> World:
-        """Make an operation final; what it tells others enters the outbox in the same commit (R12)."""
-        state: State = "undone" if outcome == "undone" else "done"
-        messages = 1 if state == "done" and self._on.outbox else world.messages
-        return world._replace(checkpoint=met._replace(state=state, leased=False, outcome=outcome), messages=messages)
+            return Move("is refused the outcome", number), world.after(number, IDLE)
+        # What it tells others enters the outbox in the same commit (R12).
+        ended = world.ended(world.checkpoint, process.known, 1 if self._on.outbox else world.messages)
+        return Move("records the outcome", number), ended.after(number, IDLE)
 
     # Back.
 
@@ -244,37 +231,38 @@ class Recovery:
             yield self._takes_back(world, number, process)
         if self._accepts(world, process, "undoing"):
             # The undo does not go through, and its attempts are spent.
-            yield Move("parks it", number), _with(world, number, IDLE, world.checkpoint._replace(state="parked"))
+            yield Move("parks it", number), world.after(number, IDLE, world.checkpoint._replace(state="parked"))
 
     def _takes_back(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         at = process.step
         if not self._steps[at].local:
             sent = world._replace(travelling=world.travelling | {Call(at, process.fence, undo=True)})
-            return Move("calls the undo of {}", number, at), _with(sent, number, process._replace(phase="undo waiting"))
+            return Move("calls the undo of {}", number, at), sent.after(number, process._replace(phase="undo waiting"))
         if not self._accepts(world, process, "undoing", "parked"):
-            return Move("is refused the commit of {}", number, at), _with(world, number, IDLE)
-        undone = world._replace(truths=_put(world.truths, at, _taken_back(world.truths[at])))
+            return Move("is refused the commit of {}", number, at), world.after(number, IDLE)
+        undone = world._replace(truths=put(world.truths, at, world.truths[at].taken_back()))
         return Move("commits undo and memo of {}", number, at), self._undo_noted(undone, number, process)
 
     def _memoizes_undo(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "undoing", "parked"):
-            return Move("is refused the memo of the undo of {}", number, process.step), _with(world, number, IDLE)
+            return Move("is refused the memo of the undo of {}", number, process.step), world.after(number, IDLE)
         return Move("writes the memo of the undo of {}", number, process.step), self._undo_noted(world, number, process)
 
     def _undo_noted(self, world: World, number: int, process: Process) -> World:
         met, at = world.checkpoint, process.step
-        after = _noted(met, at, met.memos[at]._replace(undone=True))
-        return _with(world, number, process._replace(step=self._next_undo(after, at), phase="undoing"), after)
+        after = met.noted(at, met.memos[at]._replace(undone=True))
+        return world.after(number, process._replace(step=self._next_undo(after, at), phase="undoing"), after)
 
     def _records_undone(self, world: World, number: int, process: Process) -> tuple[Move, World]:
         if not self._accepts(world, process, "undoing", "parked"):
-            return Move("is refused the outcome", number), _with(world, number, IDLE)
-        return Move("records undone", number), _with(self._ended(world, world.checkpoint, "undone"), number, IDLE)
+            return Move("is refused the outcome", number), world.after(number, IDLE)
+        ended = world.ended(world.checkpoint, "undone", world.messages)
+        return Move("records undone", number), ended.after(number, IDLE)
 
     def _next_undo(self, met: Checkpoint, at: int) -> int:
         """Return the next step that may have happened, or a number beyond them all."""
         onward = range(at - 1, -1, -1) if self._on.reverse_undo else range(at + 1, self._end)
-        began = (number for number in onward if self._steps[number].undoable and _to_undo(met.memos[number]))
+        began = (number for number in onward if self._steps[number].undoable and met.memos[number].to_undo)
         return next(began, -1 if self._on.reverse_undo else self._end)
 
     def _quiet(self, world: World, undoing: Process) -> bool:
@@ -285,121 +273,3 @@ class Recovery:
             and (self._on.every_attempt or not world.checkpoint.memos[process.step].value)
             for process in world.processes
         )
-
-    # What happens outside of the processes.
-
-    def _arrives(self, world: World, call: Call) -> tuple[Move, World]:
-        """Let a call arrive; whoever still waits for it hears the answer at once, and may die before using it."""
-        truth = world.truths[call.step]
-        refused = truth.refuses and not call.undo
-        after = truth if refused else self._undone(truth) if call.undo else self._done(truth)
-        waits: Phase = "undo waiting" if call.undo else "waiting"
-        knows: Phase = "undo knows" if call.undo else "knows"
-        value = 0 if call.undo else after.calls
-        arrived = world._replace(
-            travelling=world.travelling - {call},
-            truths=_put(world.truths, call.step, after),
-            processes=tuple(
-                process
-                if (process.phase, process.fence, process.step) != (waits, call.fence, call.step)
-                else IDLE
-                if refused
-                else process._replace(phase=knows, value=value)
-                for process in world.processes
-            ),
-        )
-        what = (
-            "the undo of {} arrives"
-            if call.undo
-            else "the call of {} is refused"
-            if refused
-            else "the call of {} arrives"
-        )
-        return Move(what, None, call.step), arrived
-
-    def _done(self, truth: Truth) -> Truth:
-        if self._on.child_key and truth.made:
-            return truth._replace(calls=2)
-        return _done_locally(truth)
-
-    def _undone(self, truth: Truth) -> Truth:
-        if self._on.child_key and truth.undone:
-            return truth
-        return _taken_back(truth)._replace(refuses=self._on.barrier)
-
-    def _clients(self, world: World) -> Moves:
-        """Answer the client, or its retry, and another request under its key, with the outcome that is recorded."""
-        outcome = world.checkpoint.outcome
-        if outcome is not None and world.heard is None:
-            yield Move("the client hears the outcome"), world._replace(heard=outcome)
-        if outcome is not None and world.heard_by_other is None and not self._on.fingerprint:
-            yield Move("another request hears the outcome"), world._replace(heard_by_other=outcome)
-
-    def _time(self, world: World) -> Moves:
-        met = world.checkpoint
-        if _open(met) and met.leased:
-            yield Move("the lease ends"), world._replace(checkpoint=met._replace(leased=False))
-        if _open(met) and not met.leased and met.fence >= self._claims:
-            yield Move("the scan parks it"), world._replace(checkpoint=met._replace(state="parked"))
-        if not self._on.expiry_on_read and world.sweeper:
-            if _open(met) and not met.leased and not met.swept:
-                yield Move("the sweeper marks it"), world._replace(checkpoint=met._replace(swept=True))
-            yield Move("the sweeper dies"), world._replace(sweeper=False)
-
-    def _operator(self, world: World) -> Moves:
-        """Let a person settle what is parked: each verb raises the fence (R10).
-
-        Who settles it has seen what really happened, and that no call travels or may begin any more.
-        """
-        met = world.checkpoint
-        moved = met._replace(fence=met.fence + 1, leased=False)
-        if met.fence < self._claims:
-            again = moved._replace(state="undoing" if met.undoing else "running")
-            yield Move("the operator resumes it"), world._replace(checkpoint=again)
-            if not met.undoing and not met.pivoted:
-                back = moved._replace(state="undoing", undoing=True)
-                yield Move("the operator has it undone"), world._replace(checkpoint=back)
-        if world.travelling or any(process.phase in ("intended", "undoing") for process in world.processes):
-            return
-        if all(truth.standing == 1 for truth in world.truths):
-            seen = [(memo, truth.calls) for memo, truth in zip(met.memos, world.truths, strict=True)]
-            memos = tuple(memo if memo.value else memo._replace(value=calls) for memo, calls in seen)
-            done = self._ended(world, moved._replace(memos=memos), tuple(memo.value for memo in memos))
-            yield Move("the operator settles it as done"), done
-        if not any(truth.standing for truth in world.truths):
-            yield Move("the operator settles it as undone"), self._ended(world, moved, "undone")
-
-
-def _open(met: Checkpoint) -> bool:
-    return met.state in ("running", "undoing")
-
-
-def _to_undo(memo: Memo) -> bool:
-    return (memo.intent or memo.value > 0) and not memo.undone
-
-
-def _done_locally(truth: Truth) -> Truth:
-    return truth._replace(
-        calls=min(truth.calls + 1, 2), made=min(truth.made + 1, 2), standing=min(truth.standing + 1, 2)
-    )
-
-
-def _taken_back(truth: Truth) -> Truth:
-    return truth._replace(standing=max(truth.standing - 1, 0), undone=True)
-
-
-def _onward(process: Process, value: int) -> Process:
-    return Process("ready", process.fence, process.step + 1, 0, (*process.known, value))
-
-
-def _noted(met: Checkpoint, at: int, memo: Memo) -> Checkpoint:
-    return met._replace(memos=_put(met.memos, at, memo))
-
-
-def _with(world: World, number: int, process: Process, met: Checkpoint | None = None) -> World:
-    processes = _put(world.processes, number, process)
-    return world._replace(processes=processes, checkpoint=world.checkpoint if met is None else met)
-
-
-def _put(items: tuple[Item, ...], at: int, item: Item) -> tuple[Item, ...]:
-    return (*items[:at], item, *items[at + 1 :])

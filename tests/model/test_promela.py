@@ -32,14 +32,14 @@ class Spin:
         self._run("spin", "-a", *self._macros, SPEC.name)
         # Not optimised: it runs for a moment, and the compiler would take seconds.
         self._run(_COMPILER, "-O0", "-w", *compile_with, "-o", "pan", "pan.c")
-        printed = self._run("./pan", "-m100000", "-w20", *run_with)
+        printed = self._run("./pan", "-m100000", "-w18", *run_with)
         assert "Search not completed" not in printed, printed
         assert "max search depth too small" not in printed, printed
         return printed
 
     def trail(self) -> str:
         """Tell the way to the first thing that the last search that was compiled finds."""
-        self._run("./pan", "-m100000", "-w20")
+        self._run("./pan", "-m100000", "-w18")
         return self._run("spin", "-t", *self._macros, SPEC.name)
 
     def _run(self, *command: str) -> str:

@@ -8,7 +8,19 @@ from dataclasses import fields
 import pytest
 
 from retrysafe.protocol.states import TRANSITIONS
-from tests.model.cases import CASES, ORDER, SHIPMENT, TWO_CALLS, Case, explored, in_words, is_fair, is_settled, without
+from tests.model.cases import (
+    CASES,
+    ONE_CALL,
+    ORDER,
+    SHIPMENT,
+    TWO_CALLS,
+    Case,
+    explored,
+    in_words,
+    is_fair,
+    is_settled,
+    without,
+)
 from tests.model.explorer import Model, explore
 from tests.model.recovery import Recovery
 from tests.model.table import PAGE, filled
@@ -19,7 +31,7 @@ from tests.model.world import Move, Operation, Protections, World
     ("operation", "processes"),
     [
         pytest.param(ORDER, 2, id="order"),
-        pytest.param(ORDER, 3, id="order-three-processes"),
+        pytest.param(ONE_CALL, 3, id="one-call-three-processes"),
         pytest.param(SHIPMENT, 2, id="shipment"),
         pytest.param(TWO_CALLS, 2, id="two-calls"),
     ],

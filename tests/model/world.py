@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
 
 State = Literal["none", "running", "undoing", "parked", "done", "undone"]
 """Of a checkpoint, as in ``retrysafe.protocol.states``; ``none``: there is no checkpoint yet."""
@@ -99,6 +101,11 @@ class Memo(NamedTuple):
     value: int = 0
     undone: bool = False
 
+    @property
+    def to_undo(self) -> bool:
+        """Tell whether the step may have happened and was not undone."""
+        return (self.intent or self.value > 0) and not self.undone
+
 
 class Truth(NamedTuple):
     """What really happened of a step, where it happens: with whom it calls, or in the application's tables.
@@ -117,6 +124,14 @@ class Truth(NamedTuple):
     standing: int = 0
     undone: bool = False
     refuses: bool = False
+
+    def happened(self) -> Truth:
+        """Return what is true after one more call that had an effect."""
+        return self._replace(calls=_more(self.calls), made=_more(self.made), standing=_more(self.standing))
+
+    def taken_back(self) -> Truth:
+        """Return what is true after an undo."""
+        return self._replace(standing=max(self.standing - 1, 0), undone=True)
 
 
 class Call(NamedTuple):
@@ -144,6 +159,10 @@ class Process(NamedTuple):
     value: int = 0
     known: tuple[int, ...] = ()
 
+    def onward(self, value: int) -> Process:
+        """Go on to the next step, knowing what this one gave."""
+        return Process("ready", self.fence, self.step + 1, 0, (*self.known, value))
+
 
 class Checkpoint(NamedTuple):
     """What the store has of the operation.
@@ -167,6 +186,15 @@ class Checkpoint(NamedTuple):
     memos: tuple[Memo, ...] = ()
     outcome: Outcome = None
     swept: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether somebody holds its claim, or held it last."""
+        return self.state in ("running", "undoing")
+
+    def noted(self, at: int, memo: Memo) -> Checkpoint:
+        """Write a memo."""
+        return self._replace(memos=put(self.memos, at, memo))
 
 
 class World(NamedTuple):
@@ -192,6 +220,17 @@ class World(NamedTuple):
     messages: int = 0
     sweeper: bool = True
 
+    def after(self, number: int, process: Process, met: Checkpoint | None = None) -> World:
+        """Return the world after a process moved, and perhaps wrote the checkpoint."""
+        processes = put(self.processes, number, process)
+        return self._replace(processes=processes, checkpoint=self.checkpoint if met is None else met)
+
+    def ended(self, met: Checkpoint, outcome: Outcome, messages: int) -> World:
+        """Return the world after its operation became final, and told others so."""
+        state: State = "undone" if outcome == "undone" else "done"
+        final = met._replace(state=state, leased=False, outcome=outcome)
+        return self._replace(checkpoint=final, messages=messages)
+
 
 class Move(NamedTuple):
     """Something that happens.
@@ -205,3 +244,15 @@ class Move(NamedTuple):
     what: str
     process: int | None = None
     step: int | None = None
+
+
+IDLE = Process()
+
+
+def put(items: tuple[Item, ...], at: int, item: Item) -> tuple[Item, ...]:
+    """Return the items with another one in one place."""
+    return (*items[:at], item, *items[at + 1 :])
+
+
+def _more(count: int) -> int:
+    return min(count + 1, 2)

@@ -23,7 +23,7 @@ def test_every_hint_that_was_put_is_taken_as_it_was_put(broker: Broker, namespac
 
     async def scene() -> None:
         async with working(broker.queue(namespace), take) as worker:
-            assert await worker.queue.put(hints) == len(hints)
+            await put_all(worker.queue, hints)
             await worker.has_taken(hints)
 
     asyncio.run(scene())
@@ -36,7 +36,7 @@ def test_hints_that_were_put_before_the_first_worker_are_taken(broker: Broker, n
 
     async def scene() -> None:
         async with sending(broker.queue(namespace)) as queue:
-            assert await queue.put(hints) == len(hints)
+            await put_all(queue, hints)
         async with working(broker.queue(namespace)) as worker:
             await worker.has_taken(hints)
 

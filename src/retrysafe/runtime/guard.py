@@ -129,15 +129,18 @@ class RetrySafe:
         self.default_policy = policy or Policy()
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
         self._routes = Routes(self.default_policy, methods)
-        self._engines = Engines(
-            *_checked(store, principal, fingerprint_secrets, scan),
-            pepper=pepper,
+        places = _checked(store, principal, fingerprint_secrets, scan)
+        self._engines = self._join(*places, pepper=pepper, max_waiters=max_waiters, transactions=transactions)
+
+    def _join(self, store: Store, secrets: Sequence[Secret], **further: Any) -> Engines:  # noqa: ANN401 - see Engines
+        return Engines(
+            store,
+            secrets,
             emit=self.emit,
             policy_of=self.policy_of,
-            namespace=namespace,
+            namespace=self.namespace,
             scan_seconds=self.scan_seconds,
-            max_waiters=max_waiters,
-            transactions=transactions,
+            **further,
         )
 
     # Declaring operations.

@@ -7,23 +7,11 @@ program of the store on the very same connection, so that effects, memo or outco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from retrysafe.errors import ConfigurationError
-from retrysafe.runtime.sqlstates import lacks_table
-from retrysafe.stores.program import Factory, Program, Statement
+from retrysafe.stores.program import Factory
 
 T = TypeVar("T")
-
-NO_STORE = (
-    "the database of transactions= has no tables of retrysafe: bind it to the database that the store's URL names, "
-    "with the same schema in its search path"
-)
-_ANOTHER_STORE = (
-    "the database of transactions= is not the store's but another store of retrysafe, so that effects and outcomes "
-    "would not be one commit: bind it to the database that the store's URL names"
-)
 
 
 class CommitUnknown(Exception):
@@ -105,43 +93,3 @@ class AsyncTransactions(Protocol):
 
 Bindings = Transactions | AsyncTransactions | Sequence[Transactions | AsyncTransactions]
 """What a guard takes: a binding for threads, one for event loops, or both."""
-
-
-def verify(transaction: Transaction, pepper: bytes) -> None:
-    """See that a transaction is of the store's own database; it stays open, also when it is not (R11).
-
-    Args:
-        transaction: of a binding that is used for the first time.
-        pepper: of the store's meta row, which no other store has (K4). A copy of the database has it, too; there the
-            fenced write finds no checkpoint, and nothing is committed.
-
-    Raises:
-        ConfigurationError: it is of another database.
-    """
-    try:
-        transaction.run(partial(verify_same_store, pepper))
-    except Exception as error:
-        if lacks_table(error):
-            raise ConfigurationError([NO_STORE]) from error
-        raise
-
-
-async def averify(transaction: AsyncTransaction, pepper: bytes) -> None:
-    """See that a transaction is of the store's own database like :func:`verify`, without blocking the loop."""
-    try:
-        await transaction.run(partial(verify_same_store, pepper))
-    except Exception as error:
-        if lacks_table(error):
-            raise ConfigurationError([NO_STORE]) from error
-        raise
-
-
-def verify_same_store(pepper: bytes) -> Program[None]:
-    """Compare the store's pepper with the one that the application's connection sees.
-
-    Raises:
-        ConfigurationError: they differ.
-    """
-    answer = yield Statement("SELECT pepper FROM retrysafe_meta")
-    if [bytes(found) for (found,) in answer.rows] != [pepper]:
-        raise ConfigurationError([_ANOTHER_STORE])

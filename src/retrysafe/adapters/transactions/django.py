@@ -17,7 +17,7 @@ except ImportError as missing:
 from retrysafe.adapters.transactions.statements import hold_sqlite, limit_postgres, plain, worded
 from retrysafe.errors import ConfigurationError
 from retrysafe.runtime import sqlstates
-from retrysafe.runtime.transactions import NO_STORE, CommitUnknown
+from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.stores.program import Answer, Factory, Statement, run
 
 T = TypeVar("T")
@@ -76,11 +76,9 @@ class DjangoTransactions:
             if connection.vendor == "postgresql":
                 transaction.run(partial(limit_postgres, connection.pg_version // 10_000, limit_seconds))
             if connection.vendor == "sqlite":
-                transaction.run(hold_sqlite)
-        except BaseException as error:
+                hold_sqlite(transaction.run)
+        except BaseException:
             transaction.rollback()
-            if sqlstates.lacks_table(error):
-                raise ConfigurationError([NO_STORE]) from error
             raise
         return transaction
 

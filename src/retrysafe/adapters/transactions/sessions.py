@@ -106,7 +106,7 @@ class OwnSession:
                 version = (connection.dialect.server_version_info or (0,))[0]
                 run_on_connection(connection, limit_postgres(int(version), self._limit_seconds))
             case "sqlite":
-                run_on_connection(connection, hold_sqlite())
+                hold_sqlite(lambda program: run_on_connection(connection, program()))
             case _:
                 pass
 

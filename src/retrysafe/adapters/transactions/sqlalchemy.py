@@ -25,7 +25,7 @@ from retrysafe.adapters.transactions.ending import to_the_end
 from retrysafe.adapters.transactions.sessions import OwnSession
 from retrysafe.errors import ConfigurationError
 from retrysafe.runtime import sqlstates
-from retrysafe.runtime.transactions import NO_STORE, CommitUnknown
+from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.stores.program import Factory
 
 T = TypeVar("T")
@@ -83,10 +83,8 @@ class SQLAlchemyTransactions:
         )
         try:
             transaction.enter()
-        except BaseException as error:
+        except BaseException:
             transaction.rollback()
-            if sqlstates.lacks_table(error):
-                raise ConfigurationError([NO_STORE]) from error
             raise
         return transaction
 
@@ -176,10 +174,8 @@ class AsyncSQLAlchemyTransactions:
         transaction = AsyncSQLAlchemyTransaction(session, SQLAlchemyTransaction(session.sync_session, own))
         try:
             await transaction.enter()
-        except BaseException as error:
+        except BaseException:
             await transaction.rollback()
-            if sqlstates.lacks_table(error):
-                raise ConfigurationError([NO_STORE]) from error
             raise
         return transaction
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import Any, TypeVar
 
-from retrysafe.stores.program import Answer, Program, Statement
+from retrysafe.runtime.sqlstates import lacks_table
+from retrysafe.stores.program import Answer, Factory, Program, Statement
 
 T = TypeVar("T")
 
@@ -53,11 +54,22 @@ def limit_postgres(version: int, limit_seconds: float) -> Program[None]:
     yield Statement(f"SELECT {settings}", (milliseconds,) * len(names))
 
 
-def hold_sqlite() -> Program[None]:
+def hold_sqlite(run: Callable[[Factory[None]], object]) -> None:
     """Take SQLite's one write lock now, while nothing was read: a reader that wants to write later is refused at once.
 
-    A write that changes nothing, because it does so inside whatever transaction a driver or an application has begun.
+    Args:
+        run: runs a program in the transaction.
     """
+    try:
+        run(_write_nothing)
+    except Exception as error:
+        # A database that is no store; that is said better by who asks for its pepper.
+        if not lacks_table(error):
+            raise
+
+
+def _write_nothing() -> Program[None]:
+    # Inside whatever transaction a driver or an application has begun, where BEGIN IMMEDIATE comes too late.
     yield Statement("UPDATE retrysafe_meta SET only = only WHERE FALSE")
 
 
