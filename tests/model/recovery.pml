@@ -25,8 +25,8 @@
  *   -DNO_PIVOT              R7   that the pivot was passed is durable before anything beyond it begins
  *   -DNO_OUTBOX             R12  a message and the outcome that it tells of are one commit
  *
- * What must hold is asserted under the ids of the invariants, I1 to I12; REST is liveness. -DCLAIMS=3 allows three claims
- * instead of two. By hand:
+ * What must hold is asserted under the ids of the invariants, I1 to I12; REST is liveness. -DCLAIMS=3 allows three
+ * claims instead of two. By hand:
  *
  *   spin -a recovery.pml && cc -DSAFETY -o pan pan.c && ./pan
  *   spin -a -DNO_BARRIER recovery.pml && cc -DSAFETY -DBFS -o pan pan.c && ./pan; spin -t -DNO_BARRIER recovery.pml
@@ -496,8 +496,7 @@ end:	do
 	od
 }
 
-/* Looks on. A line of it can only be taken where an invariant does not hold, the last one when nothing moves any more. */
-
+/* Looks on. A line can be taken only where an invariant does not hold; the last one, when nothing moves any more. */
 active proctype watch()
 {
 end:	do

@@ -15,9 +15,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 _IPC_RMID = 0
 _GONE_SECONDS = 60.0
+
+
+class _Process(NamedTuple):
+    """What the kernel tells of a process."""
+
+    pid: int
+    is_alive: bool
+    parent: int
+    group: int
+    session: int
 
 
 def family(root: int) -> set[int]:
@@ -29,34 +40,41 @@ def family(root: int) -> set[int]:
     children: dict[int, set[int]] = {}
     members = set[int]()
     dead = set[int]()
-    for pid, state, parent, group, session in _everybody():
-        children.setdefault(parent, set()).add(pid)
-        if root in {pid, group, session}:
-            members.add(pid)
-        if state in "ZX":
-            dead.add(pid)
+    for each in _everybody():
+        children.setdefault(each.parent, set()).add(each.pid)
+        if root in {each.pid, each.group, each.session}:
+            members.add(each.pid)
+        if not each.is_alive:
+            dead.add(each.pid)
     new = members
     while new := {child for pid in new for child in children.get(pid, ())} - members:
         members |= new
     return members - dead
 
 
-def _everybody() -> Iterator[tuple[int, str, int, int, int]]:
+def is_alive(pid: int) -> bool:
+    """Tell whether a process still does, or holds, anything."""
+    known = _look(pid)
+    return known is not None and known.is_alive
+
+
+def _everybody() -> Iterator[_Process]:
     with os.scandir("/proc") as found:
         for each in found:
-            if each.name.isdecimal() and (known := _status(int(each.name))):
-                yield int(each.name), *known
+            if each.name.isdecimal() and (known := _look(int(each.name))):
+                yield known
 
 
-def _status(pid: int) -> tuple[str, int, int, int] | None:
-    """Return state, parent, group and session, unless there is no such process."""
+def _look(pid: int) -> _Process | None:
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:  # noqa: PTH123 - pathlib would double the keeper's start
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:  # noqa: PTH123 - one of hundreds
             # A program's name may hold spaces and parentheses.
-            state, parent, group, session = file.read().rpartition(") ")[2].split()[:4]
+            fields = file.read().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return state, int(parent), int(group), int(session)
+    # A zombie with threads has lost only its first one: the others still listen, for a moment.
+    alive = fields[0] not in "ZX" or int(fields[17]) > 1
+    return _Process(pid, alive, *map(int, fields[1:4]))
 
 
 def freeze(root: int) -> set[int]:
@@ -81,20 +99,15 @@ def kill(root: int) -> None:
     for pid in killed:
         _signal(pid, signal.SIGKILL)
     give_up_at = time.monotonic() + _GONE_SECONDS
-    while time.monotonic() < give_up_at and any(map(_is_alive, killed)):
+    while time.monotonic() < give_up_at and any(map(is_alive, killed)):
         time.sleep(0.002)
     _remove_shared_memory({root, *killed})
-
-
-def _is_alive(pid: int) -> bool:
-    known = _status(pid)
-    return known is not None and known[0] not in "ZX"
 
 
 def _remove_shared_memory(creators: set[int]) -> None:
     """Remove the segments that nobody has attached any more: they outlive processes, and there may be only so many."""
     try:
-        with open("/proc/sysvipc/shm") as file:  # noqa: PTH123 - as above
+        with open("/proc/sysvipc/shm") as file:  # noqa: PTH123 - as below
             rows = [line.split() for line in file][1:]
     except FileNotFoundError:
         return

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tests.services import servers, written
-from tests.services.processes import family
+from tests.services.processes import family, is_alive
 from tests.services.service import PATIENCE_SECONDS, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,13 +48,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < give_up_at, f"still not so: {what}"
         time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.parametrize("kind", KINDS)

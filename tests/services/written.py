@@ -48,16 +48,12 @@ async def _from_postgres(service: Service) -> Any:
 
 
 async def _to_redis(service: Service) -> None:
-    from redis.asyncio import Redis
-
-    async with Redis.from_url(service.url) as client:
+    async with _untyped("redis.asyncio").from_url(service.url) as client:
         await client.set(NAME, WORD)
 
 
 async def _from_redis(service: Service) -> Any:
-    from redis.asyncio import Redis
-
-    async with Redis.from_url(service.url) as client:
+    async with _untyped("redis.asyncio").from_url(service.url) as client:
         return await client.get(NAME)
 
 

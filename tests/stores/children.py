@@ -1,7 +1,6 @@
 """Processes that tests start: ``python -m tests.stores.children <what> <file> ...``; each prints JSON."""
 
 import asyncio
-import json
 import os
 import random
 import resource
@@ -17,16 +16,8 @@ from retrysafe.stores.base import Query, Terms
 from retrysafe.stores.sqlite import SQLiteStore
 from retrysafe.stores.sqlite.jobs import ThreadJob
 from retrysafe.testing.asks import an_ask, new_attempt_id
+from tests.stores.family import say, wait_for_start
 from tests.stores.sqlite_tools import held_up, recording
-
-
-def say(what: object) -> None:
-    print(json.dumps(what), flush=True)
-
-
-def wait_for_start() -> None:
-    say("ready")
-    sys.stdin.readline()
 
 
 def own_attempt_id() -> str:

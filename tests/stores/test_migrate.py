@@ -9,9 +9,9 @@ import pytest
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.rows import COLUMNS, before, one_of
+from retrysafe.stores.sql.migrations import Migration
 from retrysafe.stores.sqlite import SQLiteStore, migrate, migrations, migrations_sql, pending
 from retrysafe.stores.sqlite.dialect import statements
-from retrysafe.stores.sqlite.schema import Migration
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 """Several processes on one file, and processes that die or fork."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -21,54 +17,11 @@ from retrysafe.stores.base import Query
 from retrysafe.stores.sqlite import SQLiteStore, from_url
 from retrysafe.testing.asks import an_ask
 from retrysafe.testing.clock import ManualClock
+from tests.stores import family
 from tests.stores.sqlite_tools import held_up, recording
 
-ROOT = Path(__file__).parents[2]
-
-
-class Child:
-    """A running process of ``tests/stores/children.py``."""
-
-    def __init__(self, what: str, *args: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.children", what, *map(str, args)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def hear(self) -> object:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the child said nothing and ended with {self.process.wait()}"
-        return json.loads(line)
-
-    def start(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-
-@contextmanager
-def child(what: str, *args: object) -> Iterator[Child]:
-    started = Child(what, *args)
-    with started.process:
-        try:
-            yield started
-        finally:
-            started.process.kill()
-
-
-def together(number: int, what: str, *args: object) -> list[object]:
-    """Start processes that begin at the same moment, and return what each said last."""
-    with ExitStack() as stack:
-        children = [stack.enter_context(child(what, *args)) for _ in range(number)]
-        for one in children:
-            assert one.hear() == "ready"
-        for one in children:
-            one.start()
-        return [one.hear() for one in children]
+child = partial(family.child, "tests.stores.children")
+together = partial(family.together, "tests.stores.children")
 
 
 def test_of_several_processes_exactly_one_wins_each_key(tmp_path: Path) -> None:

@@ -21,11 +21,7 @@ _UNDONE_REPLY = "409 operation-undone, or what its `undone=` says"
 def judged(history: History, intervention: Intervention) -> Move | Refusal:
     """Tell whether a verb fits an operation as it was read; the store judges again when it is carried out."""
     seen = history.checkpoint
-    judgement = judge_intervention(seen, seen, intervention)
-    if isinstance(judgement, Move) and intervention.verb is Verb.UNDO and Trail(history).pivoted:
-        # Recovery would park it again, and it could never go forward any more (R7, I9).
-        return Refusal("it passed its pivot and only goes forward: `resume` it, or `settle` it")
-    return judgement
+    return judge_intervention(seen, seen, intervention, pivoted=Trail(history).pivoted)
 
 
 def standing(seen: Checkpoint) -> str:
@@ -38,8 +34,10 @@ def standing(seen: Checkpoint) -> str:
 def allowed(history: History) -> Iterator[tuple[Verb, str]]:
     """Name the verbs that fit now, each with what would follow."""
     for verb in Verb:
-        if isinstance(judged(history, Intervention(verb, "", "", outcome=b"")), Move):
-            yield verb, ". ".join(sentences(history, verb))
+        # What was being undone can only be settled as undone.
+        undone = history.checkpoint.undoing
+        if isinstance(judged(history, Intervention(verb, "", "", outcome=b"", undone=undone)), Move):
+            yield verb, ". ".join(sentences(history, verb, undone=undone))
 
 
 def sentences(

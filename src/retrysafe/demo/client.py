@@ -13,7 +13,6 @@ from uuid import UUID
 import msgspec
 
 from retrysafe.demo.lanes import ORDERS_PATH
-from retrysafe.demo.settings import DemoSettings
 from retrysafe.demo.shop import Order, Receipt
 from retrysafe.demo.web import encode
 from retrysafe.demo.wire import Address, Answer, AnswerLost, HungUp, call
@@ -91,6 +90,7 @@ class Customer:
         self.key = str(UUID(int=self.luck.getrandbits(128), version=4))
         self.body = encode(Order(self.order, self.luck.randrange(500, 50_000)))
         self.loses_first_answer = self.luck.random() < drop
+        self.path = ORDERS_PATH
         self.failures = 0
 
     def drops(self, answer: Answer) -> bool:
@@ -109,21 +109,21 @@ class Customer:
 
 
 class Crowd:
-    """All customers of one lane."""
+    """All customers of one shop."""
 
-    def __init__(self, settings: DemoSettings, seed: int, shop: Address, tally: Tally) -> None:
+    def __init__(self, customers: Sequence[Customer], parallel: int, shop: Address, tally: Tally) -> None:
         """Gather the customers.
 
         Args:
-            settings: how many, how parallel, how unlucky.
-            seed: the run's seed.
-            shop: where the lane's shop listens.
+            customers: who comes.
+            parallel: how many requests are under way at once.
+            shop: where the shop listens.
             tally: takes what happens.
         """
         self._shop = shop
         self._tally = tally
-        self._parallel = settings.parallel
-        self._customers = [Customer(number, seed, settings.drop) for number in range(1, settings.orders + 1)]
+        self._parallel = parallel
+        self._customers = customers
         # Who tries again goes before who has not come yet.
         self._queue: asyncio.PriorityQueue[tuple[int, int]] = asyncio.PriorityQueue()
         self._served = asyncio.Event()
@@ -165,7 +165,9 @@ class Crowd:
         key = {"Idempotency-Key": customer.key}
         try:
             async with asyncio.timeout(_ATTEMPT_SECONDS):
-                answer = await call(self._shop, "POST", ORDERS_PATH, customer.body, headers=key, hang_up=customer.drops)
+                answer = await call(
+                    self._shop, "POST", customer.path, customer.body, headers=key, hang_up=customer.drops
+                )
         except HungUp:
             self._tally.dropped += 1
             return None

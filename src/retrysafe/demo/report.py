@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retrysafe.demo.bank import Posting, charges_by_order
+from retrysafe.demo.census import unfinished
 from retrysafe.demo.client import Tally, Word, orders_told
 from retrysafe.demo.journal import Note
 from retrysafe.demo.lanes import Lane
-from retrysafe.protocol.states import FINAL, State
+from retrysafe.protocol.states import State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,7 @@ class LaneReport:
     @property
     def open(self) -> int:
         """Orders without an end: customers without a final answer, or checkpoints neither final nor parked."""
-        unfinished = sum(n for state, n in self.states.items() if state not in FINAL and state is not State.PARKED)
-        return max(self.orders - len(self.tally.told), unfinished)
+        return max(self.orders - len(self.tally.told), unfinished(self.states))
 
 
 def broken_promises(report: LaneReport, mode: str) -> list[str]:

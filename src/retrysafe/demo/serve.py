@@ -1,4 +1,4 @@
-"""One server process of the demo: the bank, or the shop of a lane. ``python -m retrysafe.demo.serve SETTINGS``.
+"""One server process of the demo: a bank, or a shop. ``python -m retrysafe.demo.serve SETTINGS``.
 
 It serves on a listening socket that it inherits, says ``ready`` on its output once it does, and ends when its input
 ends, so that nothing is left behind when the demo itself is killed.
@@ -15,6 +15,8 @@ import msgspec
 
 from retrysafe.adapters.asgi.types import App
 from retrysafe.demo.bank import Bank, Ledger
+from retrysafe.demo.checkout.shop import CheckoutSettings, open_checkout
+from retrysafe.demo.checkout.town import Town
 from retrysafe.demo.shop import ShopSettings, open_shop
 
 try:
@@ -40,12 +42,16 @@ class ServeSettings(msgspec.Struct, frozen=True):
     Attributes:
         descriptor: number of the inherited listening socket.
         bank: set in the bank's process.
-        shop: set in a shop's process.
+        shop: set in a lane's shop's process.
+        town: seed of the second act's services, set in their process.
+        checkout: set in the second act's shop's process.
     """
 
     descriptor: int
     bank: BankSettings | None = None
     shop: ShopSettings | None = None
+    town: int | None = None
+    checkout: CheckoutSettings | None = None
 
 
 class _Server(uvicorn.Server):
@@ -59,17 +65,8 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=ServeSettings)
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
     listening = socket.socket(fileno=settings.descriptor)
-    app: App
-    if settings.bank is not None:
-        bank = settings.bank
-        app = Bank(Ledger(honours_keys=bank.honours_keys), seed=bank.seed, seconds=bank.seconds)
-    elif settings.shop is not None:
-        app = open_shop(settings.shop)
-    else:
-        message = "say what to serve: bank or shop"
-        raise SystemExit(message)
     config = uvicorn.Config(
-        app,
+        _app(settings),
         http="httptools",
         ws="none",
         access_log=False,
@@ -77,6 +74,21 @@ def main() -> None:
         timeout_graceful_shutdown=5,
     )
     _Server(config).run(sockets=[listening])
+
+
+def _app(settings: ServeSettings) -> App:
+    match settings:
+        case ServeSettings(bank=BankSettings() as bank):
+            return Bank(Ledger(honours_keys=bank.honours_keys), seed=bank.seed, seconds=bank.seconds)
+        case ServeSettings(shop=ShopSettings() as shop):
+            return open_shop(shop)
+        case ServeSettings(town=int() as seed):
+            return Town(seed)
+        case ServeSettings(checkout=CheckoutSettings() as checkout):
+            return open_checkout(checkout)
+        case _:
+            message = "say what to serve: bank or shop"
+            raise SystemExit(message)
 
 
 def _end_with_parent() -> None:

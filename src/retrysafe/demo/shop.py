@@ -15,6 +15,7 @@ import msgspec
 from retrysafe import SHARED, RetrySafe, current_operation
 from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.demo.bank import ChargeRequest, Posting
+from retrysafe.demo.census import checkpoints_url
 from retrysafe.demo.journal import Journal
 from retrysafe.demo.lanes import LEASE_SECONDS, ORDERS_PATH, SCAN_SECONDS, Lane
 from retrysafe.demo.web import answer_json, body_of, encode, header_of
@@ -136,11 +137,6 @@ def open_shop(settings: ShopSettings) -> App:
             return RetrySafeMiddleware(Shop(lane, bank, _child_key(journal)), _guard(settings, journal))
         case _:
             assert_never(lane)
-
-
-def checkpoints_url(folder: str) -> str:
-    """Return the URL of lane C's store; ``synchronous`` is ``full`` by default."""
-    return f"sqlite:///{folder}/checkpoints.db"
 
 
 def _guard(settings: ShopSettings, journal: Journal) -> RetrySafe:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from retrysafe.demo.bank import Posting
-from retrysafe.demo.client import Crowd, Tally
+from retrysafe.demo.census import states_in
+from retrysafe.demo.client import Crowd, Customer, Tally
 from retrysafe.demo.journal import read_journal
 from retrysafe.demo.lanes import Lane
-from retrysafe.demo.process import Server, Socket
+from retrysafe.demo.lives import live_and_die
+from retrysafe.demo.process import Socket
 from retrysafe.demo.report import LaneReport
 from retrysafe.demo.serve import ServeSettings
 from retrysafe.demo.settings import DemoSettings
-from retrysafe.demo.shop import ShopSettings, checkpoints_url
+from retrysafe.demo.shop import ShopSettings
 from retrysafe.demo.wire import Address, call
-from retrysafe.protocol.states import State
-from retrysafe.stores.base import Query
-from retrysafe.stores.urls import open_store
-
-_PAGE = 1000
 
 
 class Trial:
@@ -65,7 +59,7 @@ class Trial:
             DemoFailed: a server ended by itself or did not start.
         """
         with Socket() as shop:
-            crowd = Crowd(self._settings, self._seed, shop.address, self.tally)
+            crowd = Crowd(self._customers(), self._settings.parallel, shop.address, self.tally)
             over = asyncio.Event()
             async with asyncio.TaskGroup() as both:
                 serving = both.create_task(self._serve(shop.listening.fileno(), over))
@@ -93,6 +87,10 @@ class Trial:
             notes=read_journal(self._journal),
         )
 
+    def _customers(self) -> Sequence[Customer]:
+        settings = self._settings
+        return [Customer(number, self._seed, settings.drop) for number in range(1, settings.orders + 1)]
+
     @property
     def _journal(self) -> Path:
         return self._folder / "journal.jsonl"
@@ -107,17 +105,13 @@ class Trial:
             mode=self._settings.declared_mode,
             attempts=self._settings.kills + 2,
         )
-        while not over.is_set():
-            last = len(self.kills) == self._settings.kills
-            server = await Server.start(ServeSettings(descriptor, shop=shop), self._folder / "log.txt")
-            try:
-                await _first(over, server, None if last else self._settings.kill_after_seconds)
-                if over.is_set():
-                    await server.stop()
-                else:
-                    self.kills.append(time.monotonic())
-            finally:
-                await server.kill()
+        await live_and_die(
+            ServeSettings(descriptor, shop=shop),
+            self._folder / "log.txt",
+            [self._settings.kill_after_seconds] * self._settings.kills,
+            over,
+            lambda: self.kills.append(time.monotonic()),
+        )
 
     async def _count(self, seconds: float) -> LaneReport:
         return LaneReport(
@@ -128,37 +122,5 @@ class Trial:
             kills=self.kills,
             seconds=seconds,
             notes=read_journal(self._journal),
-            states=await asyncio.to_thread(_states, str(self._folder)) if self.lane is Lane.RETRYSAFE else {},
+            states=await asyncio.to_thread(states_in, str(self._folder)) if self.lane is Lane.RETRYSAFE else {},
         )
-
-
-async def _first(over: asyncio.Event, server: Server, seconds: float | None) -> None:
-    """Return when the customers are done or the time is up, whichever comes first.
-
-    Raises:
-        DemoFailed: the server ended by itself before that.
-    """
-    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(over.wait()), asyncio.ensure_future(server.ended())]
-    try:
-        done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in done:
-            wait.result()
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-
-def _states(folder: str) -> Mapping[State, int]:
-    """Count the checkpoints in each state."""
-    store = open_store(checkpoints_url(folder))
-    states = Counter[State]()
-    after: str | None = None
-    try:
-        store.open()
-        while page := store.query(partial(store.verbs.listing, Query(after=after, limit=_PAGE))):
-            states.update(checkpoint.state for checkpoint in page)
-            after = page[-1].operation_id
-    finally:
-        store.close()
-    return states

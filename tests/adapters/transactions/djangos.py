@@ -20,7 +20,7 @@ def register(url: str, **changes: Any) -> str:
         django.setup()
     alias = f"tests{next(_numbers)}"
     if url.startswith("sqlite"):
-        described = {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")}
+        described: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")}
     else:
         parts = urlsplit(url)
         described = {

@@ -141,7 +141,8 @@ class Place:
     def call(self, function: Callable[..., Any], mode: str, key: str = "k", **policy: Any) -> Response:
         """Call the operation like a client."""
         answer = self.guard.operation("transfer", mode=mode, **policy)(function)(key=key)
-        return self.do(answer)
+        reply: Response = self.do(answer)
+        return reply
 
     def do(self, answer: Any) -> Any:
         """Return the answer, or what awaiting it gives."""
@@ -251,13 +252,17 @@ def _async_psycopg(place: Place, url: str) -> Made:
 
 
 def _asyncpg(place: Place, url: str) -> Made:
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 
     from retrysafe.adapters.transactions.asyncpg import AsyncpgTransactions
 
     assert place.loop is not None
     loop = place.loop
-    pool: Any = loop.run(_awaited(asyncpg.create_pool(url, min_size=1, max_size=2)))
+
+    async def connect() -> Any:
+        return await asyncpg.create_pool(url, min_size=1, max_size=2)
+
+    pool: Any = loop.run(connect())
     return AsyncpgTransactions(lambda: pool), lambda: loop.run(pool.close())
 
 

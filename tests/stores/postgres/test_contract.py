@@ -1,7 +1,6 @@
 """The PostgreSQL store keeps the contract, on a real server."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -20,14 +19,4 @@ class TestPostgresStore(StoreContract):
         # Its promises are about instants, which only a clock that moves by hand can bring about.
         store.verbs = PostgresVerbs(HostInstants(HostClock(clock)))
         yield store
-        store.close()
-
-
-def test_many_processes_may_open_a_new_database_at_once(database: str) -> None:
-    """K4: one makes the tables and the pepper, and all others use them."""
-    stores = [PostgresStore(database) for _ in range(12)]
-    with ThreadPoolExecutor(len(stores)) as threads:
-        metas = list(threads.map(lambda store: store.open(), stores))
-    assert len({(meta.pepper, meta.fingerprint_secret) for meta in metas}) == 1
-    for store in stores:
         store.close()
