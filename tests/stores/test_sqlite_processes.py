@@ -27,8 +27,8 @@ together = partial(family.together, "tests.stores.children")
 def test_of_several_processes_exactly_one_wins_each_key(tmp_path: Path) -> None:
     """C1: on one file, made in the same moment, and nobody gets a wrong outcome."""
     met = together(4, "race", tmp_path / "store.db", 150)
-    won = [operation for one in met for what, operation in one if what == "won"]  # type: ignore[attr-defined]
-    others = {operation for one in met for what, operation in one if what != "won"}  # type: ignore[attr-defined]
+    won = [operation for one in met for what, operation in one if what == "won"]
+    others = {operation for one in met for what, operation in one if what != "won"}
     assert (len(won), len(set(won))) == (150, 150)
     assert others <= set(won)
     store = SQLiteStore(tmp_path / "store.db")
@@ -51,7 +51,7 @@ def test_of_several_scanning_processes_exactly_one_takes_each_operation(tmp_path
     for number in range(50):
         store.run(partial(store.verbs.claim, an_ask(f"key-{number}", mode=Mode.AGAIN)))
     store.close()
-    taken = [operation for one in together(3, "scan", tmp_path / "store.db") for operation in one]  # type: ignore[attr-defined]
+    taken = [operation for one in together(3, "scan", tmp_path / "store.db") for operation in one]
     assert (len(taken), len(set(taken))) == (50, 50)
 
 

@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=defaults.command, description="kill -9 a shop, again and again, in 3 lanes")
     parser.add_argument("--orders", type=int, default=defaults.orders, help="orders a lane (%(default)s)")
     parser.add_argument("--seed", type=int, help="repeat which answers are lost; random by default")
+    parser.add_argument("--only", choices=["lanes", "checkout"], help="one of the two acts")
     parser.add_argument("--lite", action="store_true", help="plain text, no live display")
     parser.add_argument("--keyless-bank", action="store_true", help="the bank ignores keys; lane C declares mode once")
     parser.add_argument("--mode", choices=["again", "once"], help="what lane C declares, right or wrong")

@@ -105,6 +105,8 @@ def next_command(settings: DemoSettings, seed: int) -> str:
     """Say what to type next: the other bank, with the same customers."""
     options = [f"--orders {settings.orders}"] if settings.orders != DemoSettings.orders else []
     options.append(f"--seed {seed}")
+    if settings.only == "checkout":
+        return f"Again, the same orders and moods:  {_typed(settings.command, ['--only checkout', *options])}"
     if settings.keyless_bank:
         return f"Next, at a bank that honours keys:  {_typed(settings.command, options)}"
     return f"Next, at a bank that ignores keys:  {_typed(settings.command, [*options, '--keyless-bank'])}"

@@ -16,7 +16,8 @@ from retrysafe.demo.checkout.town import STEP_SECONDS, Ask
 from retrysafe.demo.lanes import LEASE_SECONDS, SCAN_SECONDS
 from retrysafe.demo.shop import Receipt
 from retrysafe.demo.web import answer_json, body_of, encode
-from retrysafe.demo.wire import Address, call as send_to
+from retrysafe.demo.wire import Address
+from retrysafe.demo.wire import call as send_to
 
 if TYPE_CHECKING:
     from retrysafe.adapters.asgi.types import App, Receive, Scope, Send
