@@ -22,6 +22,7 @@ sys.exit(run_demo(DemoSettings(**json.loads(sys.argv[1]))))
 """
 # No call to the bank is over within 0.1 s, so each kill finds orders under way in every lane.
 _SMALL = {
+    "only": "lanes",
     "orders": 12,
     "parallel": 4,
     "kills": 2,

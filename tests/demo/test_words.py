@@ -54,6 +54,9 @@ def test_the_next_command_is_the_other_bank_in_the_words_the_demo_was_started_wi
     made = DemoSettings(command="make demo")
     assert next_command(made, 7).endswith('make demo ARGS="--seed 7 --keyless-bank"')
 
+    second = DemoSettings(only="checkout", command="retrysafe demo")
+    assert next_command(second, 7).endswith("retrysafe demo --only checkout --seed 7")
+
 
 def test_a_story_is_told_in_seconds() -> None:
     text = story_text(Story("order-0001", "op", [Moment(0.0, "claimed"), Moment(1.25, "the lease is over")]))

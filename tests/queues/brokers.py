@@ -89,4 +89,4 @@ async def _to_kafka(url: str, name: str, body: bytes) -> None:
 
     async with AIOKafkaProducer(bootstrap_servers=servers_of(url)) as producer:
         await producer.send_and_wait(name, body, headers=[("odd", NOT_TEXT)])
-        await producer.send_and_wait(name, None)
+        await producer.send_and_wait(name, None, key=NOT_TEXT)

@@ -24,12 +24,13 @@ from retrysafe import (
     retry,
 )
 from retrysafe.protocol.model import Checkpoint
+from retrysafe.protocol.operator import Intervention, Verb
 from retrysafe.protocol.steps import History
 from retrysafe.runtime.functions import GuardedFunction
 from retrysafe.runtime.recovery import Scanner
 from retrysafe.stores.base import Query
 from retrysafe.stores.memory import MemoryStore
-from tests.runtime.rig import Time
+from tests.runtime.rig import Time, until
 
 KEY = "order-1"
 DAY = timedelta(days=1)
@@ -112,6 +113,11 @@ class Shop:
         scanner._threads.submit = lambda function, *args: function(*args)  # type: ignore[method-assign,assignment]
         scanner.look()
         scanner.close()
+
+    def scan_until_done(self) -> None:
+        """The same, and wait for the thread of a function."""
+        self.scan()
+        until(lambda: self.met.state is State.DONE, "it is done")
 
     @property
     def met(self) -> Checkpoint:
@@ -340,10 +346,50 @@ def test_undoing_waits_until_a_dead_attempt_s_call_can_no_longer_land() -> None:
     shop.scan()
     assert str(shop.met.state) == "undoing"
     assert "undo reserve" not in WORLD.done
-    shop.time.advance(90)
+    # Its time-out, and the lease, within which the call may have begun.
+    shop.time.advance(96)
     shop.scan()
     assert shop.met.state is State.UNDONE
     assert WORLD.effects == {}
+
+
+def test_undoing_waits_for_a_dead_attempt_s_call_even_when_the_step_was_repeated_since() -> None:
+    """R7, I9: the repeated call has returned, and the first one may still be under way."""
+
+    def refused(op: SyncOperation, sku: str) -> Response:
+        op.step(reserve, sku, undo=release, unknown=retry(key_retention=DAY), timeout=timedelta(seconds=100))
+        return Response(409)
+
+    shop = Shop(refused)
+    WORLD.after["reserve"] = [SystemExit()]
+    with pytest.raises(SystemExit):
+        shop.order("book", key=KEY)
+    shop.guard.engine().keeper._live.clear()
+    shop.time.advance(20)
+    with pytest.raises(InProgress) as undoing:
+        shop.order("book", key=KEY)
+    assert undoing.value.phase == "undoing"
+    assert WORLD.done == ["reserve", "reserve"]
+    shop.time.advance(120)
+    assert shop.order("book", key=KEY).status == 409
+    assert WORLD.effects == {}
+
+
+def test_what_has_passed_its_pivot_can_be_resumed_when_its_attempts_are_spent() -> None:
+    """R7, R8, R10: it is parked as it was, and not as something that is undone."""
+    shop = Shop(order, attempts=1, spent="undo")
+    WORLD.after["ship"] = [SystemExit()]
+    with pytest.raises(SystemExit):
+        shop.order("book", key=KEY)
+    shop.guard.engine().keeper._live.clear()
+    shop.time.advance(20)
+    shop.scan()
+    assert (str(shop.met.state), shop.met.undoing) == ("parked", False)
+    resumed = Intervention(Verb.RESUME, "alice", "the carrier is back")
+    shop.store.run(partial(shop.store.verbs.intervene, shop.met, resumed))
+    shop.scan_until_done()
+    assert shop.met.state is State.DONE
+    assert sorted(WORLD.effects.values()) == ["charge", "reserve", "ship"]
 
 
 def test_the_same_name_twice_needs_an_index() -> None:

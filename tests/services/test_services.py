@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import psycopg
@@ -106,7 +107,7 @@ def test_servers_go_down_with_a_test_run_that_is_killed() -> None:
     command = [sys.executable, "-c", _RUN, *KINDS]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
-        told = [line.split() for line in iter(run.stdout.readline, "running\n")]
+        told = [line.split() for line in takewhile(lambda line: line != "running\n", run.stdout)]
         processes = {pid for root, _ in told for pid in family(int(root))}
         assert len(processes) > len(KINDS)
         run.send_signal(signal.SIGKILL)

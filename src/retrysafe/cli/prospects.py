@@ -95,7 +95,7 @@ def _resumed(history: History) -> Iterator[str]:
 def _undone(history: History) -> Iterator[str]:
     yield f"the next scan takes its steps back, and it never goes forward again: {_to_undo(history)}"
     trail, now = Trail(history), history.checkpoint.now
-    if trail.to_undo() and (quiet_at := trail.quiet_at(history.checkpoint.fence + 1)) > now:
+    if trail.to_undo() and (quiet_at := trail.quiet_at()) > now:
         yield f"That begins at {instant(quiet_at)}, because a call may be under way until then"
     yield f"Then its client gets {_kept(history.checkpoint) or _UNDONE_REPLY}"
 

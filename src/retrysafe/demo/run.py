@@ -41,8 +41,8 @@ def run_demo(settings: DemoSettings, out: TextIO | None = None) -> int:
         out: where to print; by default standard output.
 
     Returns:
-        The exit code. 0: the retrysafe lane charged every order as it promises, every order of the checkout is complete or
-        fully undone, and none is stuck. 1: it is not so, or the demo itself could not go on. 130: it was interrupted.
+        The exit code. 0: the retrysafe lane charged every order as it promises, every order of the checkout is complete
+        or fully undone, and none is stuck. 1: it is not so, or the demo itself could not go on. 130: interrupted.
     """
     seed = random.SystemRandom().randrange(1, 1_000_000) if settings.seed is None else settings.seed
     if os.environ.get("MAKELEVEL"):

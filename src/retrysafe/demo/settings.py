@@ -50,7 +50,7 @@ class DemoSettings:
     kills: int = 6
     kill_after_seconds: float = 0.25
     checkouts: int = 60
-    checkout_kills: int = 6
+    checkout_kills: int = 5
     bank_seconds: float = 0.06
     deadline_seconds: float = 45.0
     command: str = "python -m retrysafe.demo"

@@ -63,7 +63,10 @@ def take_step(claim: Claim, trail: Trail, step: Step) -> Flow[Memo]:
     # An intent of an attempt before is written anew: how long its call may be under way counts from now.
     memo = _begun(claim, trail, step) if memo is None else replace(memo, fence=claim.fence)
     if step.kind is StepKind.EXTERNAL and step.needs_intent:
-        yield from _write(claim, trail, replace(memo, timeout_seconds=step.timeout_seconds))
+        yield from _write(claim, trail, replace(memo, timeout_seconds=_under_way_seconds(claim, step)))
+        if not (yield from perform(fx.StillHeld(claim))):
+            # Frozen in between: a call that begins now may be one too late (R7).
+            _halt(trail, steps.Superseded())
     if step.kind is StepKind.LOCAL:
         return (yield from _transact(claim, trail, step, memo))
     return (yield from _call(claim, trail, step, memo))
@@ -94,8 +97,13 @@ def _begun(claim: Claim, trail: Trail, step: Step) -> Memo:
         fence=claim.fence,
         undo=step.undo,
         arguments=step.arguments,
-        timeout_seconds=step.timeout_seconds,
+        timeout_seconds=_under_way_seconds(claim, step),
     )
+
+
+def _under_way_seconds(claim: Claim, step: Step) -> float:
+    """Return how long after its intent a call may be under way: it begins while the lease runs, and is timed out (R7)."""
+    return claim.lease_seconds + step.timeout_seconds
 
 
 def _pivot(claim: Claim, trail: Trail) -> Memo:

@@ -58,8 +58,8 @@ class Memo(Discreet, frozen=True):
         value: what it gave, encoded; for a refusal, the response to give.
         undo: name of the function that takes it back, ``module:function``; None when there is nothing to take back.
         arguments: what the step was called with, encoded, for its undo.
-        timeout_seconds: how long from ``began_at`` on a call may be under way. When an attempt writes an intent of one
-            before it anew, the store counts the call's time-out from then.
+        timeout_seconds: how long from ``began_at`` on a call may be under way: its time-out, and the lease, within which
+            it may begin. When an attempt writes an intent of one before it anew, the store counts that from then.
         began_at: when the first intent, or else the result, was written; by the store's clock.
         ended_at: when its result was written; by the store's clock.
     """
@@ -188,6 +188,7 @@ class Trail:
         self.calls = 0
         self.pivot_asked = False
         self.messages: list[Message] = []
+        self._quiet_at = max((memo.deadline for memo in self._effects() if memo.kind is StepKind.EXTERNAL), default=0.0)
         self._seq = max((memo.seq for memo in self.memos.values()), default=0)
 
     @property
@@ -233,10 +234,12 @@ class Trail:
             and undo_place(memo.place) not in self.memos
         ]
 
-    def quiet_at(self, fence: int) -> float:
-        """Return when no call of an attempt before ``fence`` can be under way any more, by the store's clock (R7)."""
-        foreign = (memo for memo in self._effects() if memo.status is StepStatus.INTENT and memo.fence < fence)
-        return max((memo.deadline for memo in foreign), default=0.0)
+    def quiet_at(self) -> float:
+        """Return when no call of an attempt before this one can be under way any more, by the store's clock (R7).
+
+        Whatever this attempt has learned of such a step since: a call of a dead attempt may still land behind its own.
+        """
+        return self._quiet_at
 
     def _effects(self) -> Iterable[Memo]:
         undoable = [memo for memo in self.memos.values() if memo.undo and memo.status is not StepStatus.REFUSED]

@@ -97,7 +97,7 @@ def _succeed(claim: Claim, policy: Policy, trail: Trail, reply: fx.Returned | fx
             case "park":
                 return (yield from park(claim, f"the code ended without coming by the steps {named}, which were begun"))
             case "undo":
-                if (late := trail.quiet_at(claim.fence) - trail.read_at) > 0:
+                if (late := trail.quiet_at() - trail.read_at) > 0:
                     return (yield from postpone(claim, late, f"the steps {named} are to be undone", phase=RETRYING))
                 failed = yield from _take_back(claim, trail, [memo for memo in orphans if memo.undo])
                 if failed is not None:
@@ -157,7 +157,7 @@ def _undo(claim: Claim, policy: Policy, trail: Trail, outcome: Outcome | None) -
     """
     if trail.pivoted:
         return (yield from park(claim, "it was to be undone after its pivot"))
-    wait = trail.quiet_at(claim.fence) - trail.read_at
+    wait = trail.quiet_at() - trail.read_at
     if trail.calls:
         wait = max(wait, policy.step_timeout_seconds)
     if wait > 0 and trail.to_undo():

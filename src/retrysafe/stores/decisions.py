@@ -6,6 +6,8 @@ it read.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from msgspec.structs import replace
 
 from retrysafe.protocol.effects import Receipt, Superseded, Written
@@ -13,7 +15,9 @@ from retrysafe.protocol.model import Checkpoint, Claim, Limits
 from retrysafe.protocol.operator import BEFORE_FIRST, Intervention, Move, Verb
 from retrysafe.protocol.states import FINAL, LEASED, State
 from retrysafe.protocol.steps import Memo, StepKind, StepStatus
-from retrysafe.protocol.verdicts import Claimed, Park, Parked, Take, judge_abandoned
+from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, Claimed, Park, Parked, Take, judge_abandoned
+
+J = TypeVar("J")
 
 
 def receipt(met: Checkpoint | None, claim: Claim, target: State) -> Receipt:
@@ -78,6 +82,12 @@ def due_at(lease_until: float, deaths: int, backoff_seconds: float) -> float:
     As soon as its lease is over; only an operation that lost an attempt before is left alone for the back-off (R8).
     """
     return lease_until + backoff_seconds if deaths else lease_until
+
+
+def unless_pivoted(met: Checkpoint, judgement: J, *, pivoted: bool) -> J | Park:
+    """Park what would be undone although it has passed its pivot: it never goes back, and must be able to go on (R7)."""
+    begins_undo = isinstance(judgement, Take) and judgement.state is State.UNDOING and met.state is not State.UNDOING
+    return Park(ATTEMPTS_SPENT) if begins_undo and pivoted else judgement
 
 
 def memoizable(memo: Memo) -> frozenset[State]:

@@ -127,6 +127,17 @@ class Place:
             self._closing.append(close)
         return binding
 
+    def rebind(self, binding: Any = None) -> None:
+        """Use another binding from now on, or the same with new connections."""
+        if binding is None:
+            self.close_bindings()
+        self.binding = binding or self.bind(self.url)
+        self.guard = RetrySafe(self.store, principal=SHARED, transactions=self.binding, scan=None, sinks=())
+
+    def close_bindings(self) -> None:
+        while self._closing:
+            self._closing.pop()()
+
     def insert(self, handle: Any) -> Any:
         return self.execute_on(handle, INSERT)
 
@@ -151,8 +162,17 @@ class Place:
         assert self.loop is not None
         return self.loop.run(_awaited(answer))
 
-    def begin(self, limit_seconds: float = 30.0, binding: Any = None) -> Opened:
-        return Opened(self, self.do((binding or self.binding).begin(limit_seconds)))
+    def begin(self, limit_seconds: float = 30.0) -> Opened:
+        return Opened(self, self.do(self.binding.begin(limit_seconds)))
+
+    def begin_again(self) -> Opened:
+        """Begin where a pool may have connections that it does not know to be dead."""
+        pause = threading.Event()
+        for _ in range(20):
+            with suppress(Exception):
+                return self.begin()
+            pause.wait(0.1)
+        return self.begin()
 
     def claim(self, key: str = "k", lease_seconds: float = 15.0) -> Claim:
         verdict = self.store.run(partial(self.store.verbs.claim, an_ask(key, lease_seconds=lease_seconds)))
@@ -165,8 +185,7 @@ class Place:
         )
 
     def close(self) -> None:
-        while self._closing:
-            self._closing.pop()()
+        self.close_bindings()
         if self.loop is not None:
             with suppress(AttributeError):
                 self.loop.run(self.store.aclose())
@@ -190,7 +209,10 @@ class Opened:
 
     def select(self, text: str) -> list[Any]:
         found = self.place.do(self._select(text)) if self.place.loop else self._plain_select(text)
-        return [tuple(row) for row in found]
+        return [tuple(row.values() if isinstance(row, dict) else row) for row in found]
+
+    def execute(self, text: str) -> None:
+        self.place.do(self.place.execute_on(self.inner.handle, text))
 
     def commit(self) -> None:
         self.place.do(self.inner.commit())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from retrysafe.protocol.effects import Written
 from retrysafe.protocol.model import Mode
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import Claimed, InFlight
@@ -19,7 +20,7 @@ from retrysafe.stores.postgres import PostgresStore
 from retrysafe.testing.asks import an_ask
 from tests.stores import family
 from tests.stores.postgres.conftest import Sight
-from tests.stores.postgres.tools import claimed, read, recording, until
+from tests.stores.postgres.tools import claimed, one_statement, read, recording, until
 
 CHILDREN = "tests.stores.postgres.children"
 together = partial(family.together, CHILDREN)
@@ -106,17 +107,12 @@ def test_a_dead_process_keeps_no_row_locked_though_its_child_lives(
             os.kill(grandchild, 0)
         finally:
             os.kill(grandchild, signal.SIGKILL)
-    assert store.run(lambda: store.verbs.park(_running(store), "nobody holds it"))
+    claim = read(store, an_ask()).claim(1.0)
+    assert isinstance(store.run(partial(store.verbs.park, claim, "nobody has it locked")), Written)
 
 
 def _session(store: PostgresStore) -> object:
-    from tests.stores.postgres.tools import one_statement
-
     return store.query(one_statement("SELECT pg_backend_pid()"))[0][0]
-
-
-def _running(store: PostgresStore) -> object:
-    return read(store, an_ask()).claim(1.0)
 
 
 # Python 3.12 warns about forks of processes with threads. A server that loads the application first does just that.
@@ -127,7 +123,7 @@ class TestFork:
         claim = claimed(store, an_ask("parent"))
         self._expect_success(self._fork(partial(self._claim_in_child, store)))
         assert len(store.query(partial(store.verbs.listing, Query()))) == 2
-        assert isinstance(store.run(partial(store.verbs.claim, an_ask("child"))), InFlight)
+        assert isinstance(store.run(partial(store.verbs.claim, an_ask("child", attempt_id="x"))), InFlight)
         store.run(recording(store, claim))
 
     def test_a_child_that_forks_again_and_several_children(self, store: PostgresStore) -> None:

@@ -1,1 +1,1 @@
-"""The demo's second act: a checkout of steps at a bank and a warehouse that misbehave, rolled forward or rolled back."""
+"""The demo's second act: a checkout of steps at services that misbehave, rolled forward or rolled back."""

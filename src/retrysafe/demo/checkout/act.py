@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrysafe.demo.settings import DemoSettings
 
 _LOOK_SECONDS = 0.1
-_SHORTEST_LIFE_SECONDS, _LONGEST_LIFE_SECONDS = 0.15, 0.9
+_SHORTEST_LIFE_SECONDS, _LONGEST_LIFE_SECONDS = 0.15, 0.7
 
 
 class Checkout:
@@ -100,7 +100,9 @@ class Checkout:
     async def _recovered(self, deadline_seconds: float) -> None:
         """Wait until nothing is open in the store, or the deadline is over."""
         give_up_at = time.monotonic() + deadline_seconds
-        while time.monotonic() < give_up_at and unfinished(await asyncio.to_thread(states_in, str(self._folder))):
+        folder = str(self._folder)
+        # The store is another process's: there is no event to wait for.
+        while time.monotonic() < give_up_at and unfinished(await asyncio.to_thread(states_in, folder)):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _lives(self) -> list[float]:

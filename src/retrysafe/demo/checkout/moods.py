@@ -10,9 +10,9 @@ from retrysafe.demo.checkout.orders import is_hurried
 DECLINED_STATUS = 402
 SOLD_OUT_STATUS = 422
 
-_PART_IN_A_MOOD = 0.16
-_PART_REFUSED = 0.08
-_MISBEHAVES_UP_TO = 2
+_FORWARD, _BACK = ("holds", "charges", "parcels"), ("holds/undo", "charges/undo")
+_PART_IN_A_MOOD = 0.4
+_PART_REFUSED = 0.06
 
 
 class Mood(Enum):
@@ -49,14 +49,16 @@ def mood_of(seed: int, what: str, order: str, nth: int) -> Mood:
         seed: the run's seed.
         what: the book that it is for, such as ``charges``, with ``/undo`` or ``/find`` behind it if it is that.
         order: which order it is for.
-        nth: which call of that kind for that order, from 1; from the third on they are fine, so that it ends.
+        nth: which call of that kind for that order, from 1; only the first misbehaves, so that it ends.
     """
     if is_hurried(order) and what == "charges":
         return random.Random(f"{seed}/hurry/{order}").choice([Mood.FAILS_AFTER, Mood.LANDS_LATE])
     if is_hurried(order) and what == "charges/find":
         return Mood.FAILS_BEFORE
-    luck = random.Random(f"{seed}/mood/{what}/{order}/{nth}")
-    if nth > _MISBEHAVES_UP_TO or luck.random() >= _PART_IN_A_MOOD:
+    luck = random.Random(f"{seed}/mood/{order}")
+    # One on the way forward and one on the way back: each costs an attempt, and back-off makes many of them long.
+    in_mood = [luck.choice(_FORWARD) if luck.random() < _PART_IN_A_MOOD else "", luck.choice(_BACK), "charges/find"]
+    if nth > 1 or what not in in_mood or (what not in _FORWARD and luck.random() >= _PART_IN_A_MOOD):
         return Mood.FINE
     return luck.choice(_MOODS)
 

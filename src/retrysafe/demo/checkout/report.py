@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from retrysafe.demo.census import unfinished
+from retrysafe.demo.checkout.moods import DECLINED_STATUS, SOLD_OUT_STATUS
 from retrysafe.demo.client import Tally, Told, Word
 from retrysafe.protocol.states import State
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from retrysafe.demo.checkout.books import Page
     from retrysafe.demo.checkout.orders import Basket
     from retrysafe.demo.checkout.town import Pages
+
+_UNDONE_STATUS = 409
+
+_REFUSALS = {DECLINED_STATUS, SOLD_OUT_STATUS, _UNDONE_STATUS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,8 @@ def _orders(report: CheckoutReport) -> Iterator[str]:
     charges, holds, parcels = (_in_effect(page) for page in report._each)  # noqa: SLF001 - of this module
     for basket in report.baskets:
         told = report.tally.told.get(basket.order)
+        if told is not None and told.word is Word.REFUSED and told.status not in _REFUSALS:
+            yield f"{basket.order} was refused with {told.status}"
         found = charges[basket.order], holds[basket.order], parcels[basket.order]
         due = _due(basket, told)
         if found != due:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from retrysafe.adapters.asgi.types import Receive, Scope, Send
 
-STEP_SECONDS = 0.4
+STEP_SECONDS = 0.5
 """Time-out of the shop's steps; what hangs, hangs for longer."""
 
 _CALL_SECONDS = 0.03
-_HANG_SECONDS = 0.7
+_HANG_SECONDS = 0.8
 _LATE_SECONDS = 2.5
 
 

@@ -22,9 +22,12 @@ def checkout_introduction(settings: DemoSettings, seed: int) -> str:
         "pivot      from here on only forward",
         "ship       until it is shipped",
     )
+    head = (
+        f"A checkout in steps: {settings.checkouts} orders, one shop with retrysafe, kill -9 at random moments, "
+        f"{settings.checkout_kills} times."
+    )
     lines = [
-        f"A checkout in steps: {settings.checkouts} orders, one shop with retrysafe, kill -9 at random "
-        f"{settings.checkout_kills} times.",
+        head,
         "",
         *(f"  {fact}" for fact in facts),
         "",

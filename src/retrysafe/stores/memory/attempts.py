@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message
 from retrysafe.protocol.states import State, allowed
+from retrysafe.protocol.steps import PIVOT
 from retrysafe.protocol.verdicts import InFlight, Park, Replace, Take, Verdict, judge
 from retrysafe.stores.base import Lost, Renewal, Terms
-from retrysafe.stores.decisions import judge_reclaim
+from retrysafe.stores.decisions import judge_reclaim, unless_pivoted
 from retrysafe.stores.memory.ledger import Ledger, atomic
 
 
@@ -23,7 +24,7 @@ class AttemptVerbs(Ledger):
         row = self._rows.get(ask.identity.digest)
         if row is None:
             return self._begin(ask, now)
-        judgement = judge(row.seen(now), ask)
+        judgement = unless_pivoted(row.seen(now), judge(row.seen(now), ask), pivoted=(PIVOT, 0) in row.memos)
         match judgement:
             case Replace():
                 del self._rows[row.digest]
@@ -48,9 +49,10 @@ class AttemptVerbs(Ledger):
         row = self._rows.get(seen.digest)
         if row is None:
             return None
-        judgement = judge_reclaim(
+        judged = judge_reclaim(
             row.seen(now), seen, terms.attempt_id, limits=terms.limits, lease_seconds=terms.lease_seconds
         )
+        judgement = unless_pivoted(row.seen(now), judged, pivoted=(PIVOT, 0) in row.memos)
         match judgement:
             case Take(state=state) if not allowed(row.state, state):
                 return None

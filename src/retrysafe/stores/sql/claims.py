@@ -16,9 +16,10 @@ from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message, Mode
 from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import PIVOT
 from retrysafe.protocol.verdicts import Claimed, InFlight, Park, Parked, Replace, Take, Verdict, judge
 from retrysafe.stores.base import Held, Lost, Renewal, Terms
-from retrysafe.stores.decisions import due_at, judge_reclaim, receipt
+from retrysafe.stores.decisions import due_at, judge_reclaim, receipt, unless_pivoted
 from retrysafe.stores.program import Program, Statement
 from retrysafe.stores.sql.base import chunks, right
 from retrysafe.stores.sql.outbox import OutboxVerbs
@@ -66,7 +67,8 @@ class ClaimVerbs(OutboxVerbs):
         met = yield from self._lock(seen.digest)
         if met is None:
             return None
-        judgement = judge_reclaim(met, seen, terms.attempt_id, limits=terms.limits, lease_seconds=terms.lease_seconds)
+        judged = judge_reclaim(met, seen, terms.attempt_id, limits=terms.limits, lease_seconds=terms.lease_seconds)
+        judgement = unless_pivoted(met, judged, pivoted=(yield from self._is_pivoted(met, judged)))
         match judgement:
             case Take():
                 taking = _Taking(
@@ -136,7 +138,8 @@ class ClaimVerbs(OutboxVerbs):
             yield Statement(self._sql.with_claims("hand_over", len(some)), terms)
 
     def _meet(self, met: Checkpoint, ask: Ask) -> Program[Verdict]:
-        judgement = judge(met, ask)
+        judged = judge(met, ask)
+        judgement = unless_pivoted(met, judged, pivoted=(yield from self._is_pivoted(met, judged)))
         match judgement:
             case Replace():
                 yield Statement(self._sql["forget"], (*right(met), met.now))
@@ -157,6 +160,13 @@ class ClaimVerbs(OutboxVerbs):
                 return (yield from self._park_abandoned(met, met.attempt_id, reason))
             case verdict:
                 return verdict
+
+    def _is_pivoted(self, met: Checkpoint, judgement: object) -> Program[bool]:
+        """Look whether the pivot was passed, where that matters."""
+        if not isinstance(judgement, Take) or judgement.state is not State.UNDOING:
+            return False
+        found = yield Statement(self._sql["memo"], (met.operation_id, PIVOT, 0))
+        return bool(found.rows)
 
     def _begin(self, ask: Ask, now: float) -> Statement:
         identity, lease_until = ask.identity, now + ask.lease_seconds

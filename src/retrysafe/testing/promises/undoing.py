@@ -11,9 +11,10 @@ import pytest
 from retrysafe.protocol.effects import Superseded, Written
 from retrysafe.protocol.model import Claim, Limits, Mode
 from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import PIVOT, StepKind, StepStatus
 from retrysafe.protocol.verdicts import Finished, InFlight, Parked
 from retrysafe.stores.base import Held, Purged
-from retrysafe.testing.asks import an_ask, some_terms
+from retrysafe.testing.asks import a_memo, an_ask, some_terms
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
 
@@ -49,6 +50,24 @@ class UndoPromises:
         [seen] = runner.abandoned()
         claim = runner.reclaimed(seen)
         assert (claim.fence, claim.deaths, claim.undoing) == (2, 1, state is State.UNDOING)
+
+    @pytest.mark.parametrize("by_client", [True, False], ids=["a client", "the scan"])
+    def test_what_has_passed_its_pivot_is_parked_and_not_undone_when_its_attempts_are_spent(
+        self, runner: Runner, clock: ManualClock, *, by_client: bool
+    ) -> None:
+        """R7, R8: and it can still go on forward."""
+        limits = Limits(1, undo=True)
+        claim = runner.claimed(an_ask(mode=Mode.STEPS, limits=limits, lease_seconds=10))
+        done = StepStatus.DONE
+        assert runner.memoize(claim, a_memo(PIVOT, kind=StepKind.PIVOT, status=done)) == Written()
+        clock.advance(20)
+        if by_client:
+            assert isinstance(runner.claim(an_ask(mode=Mode.STEPS, limits=limits)), Parked)
+        else:
+            [seen] = runner.abandoned()
+            assert isinstance(runner.reclaim(seen, some_terms(limits=limits)), Parked)
+        met = runner.read(claim)
+        assert (met.state, met.undoing) == (State.PARKED, False)
 
     @pytest.mark.parametrize("mode", [Mode.STEPS, Mode.TRANSACTION])
     def test_a_client_s_retry_does_not_hurry_a_postponed_operation(
