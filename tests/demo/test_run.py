@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def test_a_lane_that_differs_from_its_orders_is_an_exit_code_of_one(tmp_path: Pa
 
 
 @contextmanager
-def _under_way(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+def _under_way(folder: Path) -> Generator[tuple["subprocess.Popen[str]", list[int]]]:
     """Start a long demo and wait until every lane's server runs; gives the pids of its children."""
     command = _command(_SMALL | {"orders": 5000, "kills": 0})
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(folder))

@@ -13,7 +13,7 @@ from retrysafe.errors import ConfigurationError
 def main(arguments: list[str] | None = None) -> int:
     """Read the options, run the demo, and return its exit code; 2 when an option cannot work."""
     defaults = DemoSettings()
-    parser = argparse.ArgumentParser(prog=defaults.command, description="kill -9 a shop, again and again, in 3 lanes")
+    parser = argparse.ArgumentParser(prog=defaults.command, description="kill -9 a shop, again and again, in two acts")
     parser.add_argument("--orders", type=int, default=defaults.orders, help="orders a lane (%(default)s)")
     parser.add_argument("--seed", type=int, help="repeat which answers are lost; random by default")
     parser.add_argument("--only", choices=["lanes", "checkout"], help="one of the two acts")

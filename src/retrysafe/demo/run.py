@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, TypeVar
 
-from retrysafe.demo.checkout.act import Checkout
+from retrysafe.demo.act import Checkout
 from retrysafe.demo.checkout.report import disagreements
 from retrysafe.demo.checkout.words import checkout_introduction, checkout_table, checkout_verdict
 from retrysafe.demo.lanes import Lane

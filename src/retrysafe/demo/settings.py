@@ -26,7 +26,7 @@ class DemoSettings:
         mode: the mode that the retrysafe lane declares; by default ``again``, or ``once`` with a keyless bank. Together
             with a keyless bank ``again`` is a wrong declaration, and the demo shows what that costs.
         drop: which part of first answers the client loses, 0 to 1.
-        parallel: how many requests each lane's customers have under way at once.
+        parallel: how many requests each shop's customers have under way at once.
         kills: how often each lane's server is killed before it is let live.
         kill_after_seconds: how long a server lives after each start.
         checkouts: how many orders the second act's customers place.

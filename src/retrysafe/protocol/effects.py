@@ -281,7 +281,7 @@ class Probe(Effect["Gave | NotHappened | NotKnown | Failed"], frozen=True):
     step: Step
 
 
-class Transact(Effect[Memo | Superseded | Failed], frozen=True):
+class Transact(Effect[Memo | Superseded | NotKnown | Failed], frozen=True):
     """Run a local step: its effect and ``memo`` in one transaction of the application's database (R5, I10).
 
     Performed by the operation's object.

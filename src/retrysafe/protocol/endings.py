@@ -95,14 +95,16 @@ def park(claim: Claim, reason: str) -> Flow[Answer]:
     """Leave it to a person.
 
     Raises:
-        OutcomeUnknown: always; the client hears the reason.
+        OutcomeUnknown: it is parked; the client hears the reason.
     """
     try:
-        yield from perform(fx.ParkClaim(claim, reason))
+        receipt = yield from perform(fx.ParkClaim(claim, reason))
     except StoreError:
         # The next one to find it abandoned decides again.
         yield from perform(fx.Abandon(claim))
         raise
+    if isinstance(receipt, fx.Superseded):
+        return (yield from unless_superseded(receipt, claim, fx.Streamed()))
     raise OutcomeUnknown(reason, operation_id=claim.operation_id)
 
 
@@ -115,8 +117,9 @@ def postpone(claim: Claim, seconds: float, reason: str, *, phase: str) -> Flow[A
     try:
         receipt = yield from perform(fx.Postpone(claim, seconds, reason))
     except StoreError:
+        # Not the store's own 503, which says that nothing was run.
         yield from perform(fx.Abandon(claim))
-        raise
+        raise AttemptSuperseded(claim.operation_id) from None
     if isinstance(receipt, fx.Superseded):
         return (yield from unless_superseded(receipt, claim, fx.Streamed()))
     raise InProgress(max(1, ceil(seconds)), operation_id=claim.operation_id, phase=phase)

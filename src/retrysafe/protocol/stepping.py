@@ -48,6 +48,8 @@ def take_step(claim: Claim, trail: Trail, step: Step) -> Flow[Memo]:
     trail.visited.add(step.place)
     _go_on(trail)
     memo = trail.memos.get(step.place)
+    if steps.undo_place(step.place) in trail.memos:
+        _park(trail, f"step {step.name!r} was taken back by an earlier attempt, and this one comes by it again")
     if memo is not None and memo.status is not StepStatus.INTENT:
         return memo
     if memo is not None:
@@ -58,15 +60,18 @@ def take_step(claim: Claim, trail: Trail, step: Step) -> Flow[Memo]:
         _within_retention(trail, step, trail.created_at)
     if not (yield from perform(fx.StillHeld(claim))):
         _halt(trail, steps.Superseded())
-    if trail.pivot_due:
+    pivoting = trail.pivot_due
+    if pivoting:
         yield from _write(claim, trail, _pivot(claim, trail))
     # An intent of an attempt before is written anew: how long its call may be under way counts from now.
     memo = _begun(claim, trail, step) if memo is None else replace(memo, fence=claim.fence)
-    if step.kind is StepKind.EXTERNAL and step.needs_intent:
+    intends = step.kind is StepKind.EXTERNAL and step.needs_intent
+    if intends:
         yield from _write(claim, trail, replace(memo, timeout_seconds=_under_way_seconds(claim, step)))
-        if not (yield from perform(fx.StillHeld(claim))):
-            # Frozen in between: a call that begins now may be one too late (R7).
-            _halt(trail, steps.Superseded())
+    if (intends or pivoting) and not (yield from perform(fx.StillHeld(claim))):
+        # Frozen in between: a call that begins now may be one too late (R7).
+        _halt(trail, steps.Superseded())
+    _go_on(trail)
     if step.kind is StepKind.LOCAL:
         return (yield from _transact(claim, trail, step, memo))
     return (yield from _call(claim, trail, step, memo))
@@ -102,7 +107,7 @@ def _begun(claim: Claim, trail: Trail, step: Step) -> Memo:
 
 
 def _under_way_seconds(claim: Claim, step: Step) -> float:
-    """Return how long after its intent a call may be under way: it begins while the lease runs, and is timed out (R7)."""
+    """Return how long after its intent a call may be under way: it begins in the lease, and is timed out (R7)."""
     return claim.lease_seconds + step.timeout_seconds
 
 
@@ -127,6 +132,9 @@ def _find_out(claim: Claim, trail: Trail, step: Step, memo: Memo) -> Flow[Memo |
                 case fx.Gave(value):
                     return (yield from _known(claim, trail, memo, StepStatus.DONE, value))
                 case fx.NotHappened():
+                    if (early := memo.deadline - trail.read_at) > 0:
+                        # The call that a dead attempt began may still land.
+                        _halt(trail, steps.TooEarly(early, f"a call of step {step.name!r} may still be under way"))
                     return None
                 case fx.NotKnown():
                     _park(trail, f"the probe of step {step.name!r} could not find out whether it happened")
@@ -166,6 +174,8 @@ def _transact(claim: Claim, trail: Trail, step: Step, memo: Memo) -> Flow[Memo]:
             return reply
         case fx.Superseded():
             _halt(trail, steps.Superseded())
+        case fx.NotKnown():
+            _halt(trail, steps.TooEarly(1.0, f"whether local step {step.name!r} was committed is not known yet"))
         case fx.Failed(error):
             raise error
         case _:
@@ -186,7 +196,7 @@ def _write(claim: Claim, trail: Trail, memo: Memo) -> Flow[None]:
 
 
 def _go_on(trail: Trail) -> None:
-    if trail.halt is not None:
+    if trail.halt is not None or trail.closed:
         raise Halted
 
 
@@ -194,7 +204,7 @@ def _park(trail: Trail, reason: str) -> Never:
     _halt(trail, steps.Unsettled(reason))
 
 
-def _halt(trail: Trail, why: steps.Superseded | steps.Unsettled) -> Never:
+def _halt(trail: Trail, why: steps.Halt) -> Never:
     if trail.halt is None:
         trail.halt = why
     raise Halted

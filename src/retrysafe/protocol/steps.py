@@ -58,8 +58,8 @@ class Memo(Discreet, frozen=True):
         value: what it gave, encoded; for a refusal, the response to give.
         undo: name of the function that takes it back, ``module:function``; None when there is nothing to take back.
         arguments: what the step was called with, encoded, for its undo.
-        timeout_seconds: how long from ``began_at`` on a call may be under way: its time-out, and the lease, within which
-            it may begin. When an attempt writes an intent of one before it anew, the store counts that from then.
+        timeout_seconds: how long from ``began_at`` on a call may be under way: its time-out, and the lease, in which it
+            may begin. When an attempt writes an intent of one before it anew, the store counts that from then.
         began_at: when the first intent, or else the result, was written; by the store's clock.
         ended_at: when its result was written; by the store's clock.
     """
@@ -164,6 +164,21 @@ class Unsettled(msgspec.Struct, frozen=True):
     reason: str
 
 
+class TooEarly(msgspec.Struct, frozen=True):
+    """Why an attempt was halted: what it needs to know cannot be known yet; a later attempt goes on.
+
+    Attributes:
+        seconds: how long to wait.
+        reason: why, in one sentence.
+    """
+
+    seconds: float
+    reason: str
+
+
+Halt = Superseded | Unsettled | TooEarly
+
+
 class Trail:
     """What is known of the steps of one operation, in the attempt that runs now.
 
@@ -173,7 +188,8 @@ class Trail:
         created_at: when the operation was first claimed.
         read_at: when the memos were read. Both by the store's clock.
         halt: why this attempt must end, or None.
-        calls: how many calls of this attempt run in threads that cannot be stopped, whether or not anybody waits.
+        calls: how many calls of this attempt have not returned, whether or not anybody waits for them.
+        closed: the code has ended: what it left behind, such as a task of its own, begins no step any more.
         pivot_asked: the code passed its pivot; its memo is written with the next step, the first that it is about.
         messages: what the operation tells others when it succeeds (R12).
     """
@@ -184,7 +200,8 @@ class Trail:
         self.visited: set[Place] = set()
         self.created_at = 0.0 if history is None else history.checkpoint.created_at
         self.read_at = 0.0 if history is None else history.checkpoint.now
-        self.halt: Superseded | Unsettled | None = None
+        self.halt: Halt | None = None
+        self.closed = False
         self.calls = 0
         self.pivot_asked = False
         self.messages: list[Message] = []

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from retrysafe.errors import AttemptSuperseded, StoreError
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol import steps
 from retrysafe.protocol.effects import Answer, Flow, perform
@@ -28,7 +29,9 @@ from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, UNDO_ATTEMPTS_SPENT
 RETRYING, UNDOING = "retrying", "undoing"
 
 
-def end_steps(claim: Claim, policy: Policy, trail: Trail, reply: fx.Reply) -> Flow[Answer]:
+def end_steps(  # noqa: PLR0912 - one branch for each way in which code ends
+    claim: Claim, policy: Policy, trail: Trail, reply: fx.Reply
+) -> Flow[Answer]:
     """Answer for an operation made of steps, once its code has ended.
 
     Raises:
@@ -38,9 +41,12 @@ def end_steps(claim: Claim, policy: Policy, trail: Trail, reply: fx.Reply) -> Fl
 
     Rules: R4, R7, R8, S2, S3.
     """
+    trail.closed = True
     if trail.halt is not None:
         return (yield from _halted(claim, trail.halt))
     match reply:
+        case fx.Returned(outcome=outcome) | fx.Began(outcome) if trail.calls and outcome.status < 400:
+            return (yield from _try_again(claim, policy, trail, "the code ended before every step had returned"))
         case fx.Returned(outcome=outcome) | fx.Began(outcome) if outcome.status >= 500:
             return (yield from _try_again(claim, policy, trail, f"the operation answered {outcome.status}"))
         case fx.Returned(outcome=outcome) | fx.Began(outcome) if outcome.status >= 400:
@@ -80,12 +86,14 @@ def resume_undo(claim: Claim, policy: Policy) -> Flow[Answer]:
     return (yield from _undo(claim, policy, Trail(history), pending))
 
 
-def _halted(claim: Claim, halt: steps.Superseded | steps.Unsettled) -> Flow[Answer]:
+def _halted(claim: Claim, halt: steps.Halt) -> Flow[Answer]:
     match halt:
         case steps.Superseded():
             return (yield from unless_superseded(fx.Superseded(), claim, fx.Streamed()))
         case steps.Unsettled(reason):
             return (yield from park(claim, reason))
+        case steps.TooEarly(seconds, reason):
+            return (yield from postpone(claim, seconds, reason, phase=RETRYING))
         case _:
             assert_never(halt)
 
@@ -144,7 +152,12 @@ def _try_again(claim: Claim, policy: Policy, trail: Trail, reason: str) -> Flow[
 
 
 def _begin_undo(claim: Claim, policy: Policy, trail: Trail, reason: str, outcome: Outcome | None) -> Flow[Answer]:
-    receipt = yield from perform(fx.BeginUndo(claim, reason, outcome))
+    try:
+        receipt = yield from perform(fx.BeginUndo(claim, reason, outcome))
+    except StoreError:
+        # Not the store's own 503, which says that nothing was run. Whoever goes on decides again.
+        yield from perform(fx.Abandon(claim))
+        raise AttemptSuperseded(claim.operation_id) from None
     if isinstance(receipt, fx.Superseded):
         return (yield from unless_superseded(receipt, claim, fx.Streamed()))
     return (yield from _undo(replace(claim, undoing=True, deaths=0), policy, trail, outcome))

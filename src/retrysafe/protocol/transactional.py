@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
+from retrysafe.errors import StoreError
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.effects import Answer, Flow, perform
 from retrysafe.protocol.endings import park, release, unless_superseded
@@ -55,7 +56,12 @@ def execute_transaction(claim: Claim, policy: Policy, refused: Callable[[fx.Repl
 
 def _commit(claim: Claim, trail: Trail, reply: fx.Returned | fx.Began) -> Flow[Answer | None]:
     """Commit and answer; None when the database wants it to run again."""
-    receipt = yield from perform(fx.Commit(claim, reply.outcome, tuple(trail.messages)))
+    try:
+        receipt = yield from perform(fx.Commit(claim, reply.outcome, tuple(trail.messages)))
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001 - such as a deferred constraint: the database said no, and rolled back
+        return (yield from release(claim, fx.Reraise(error)))
     match receipt:
         case fx.Written() if isinstance(reply, fx.Returned):
             return fx.Fresh(reply.response)

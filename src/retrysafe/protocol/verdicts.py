@@ -134,7 +134,7 @@ def judge_abandoned(met: Checkpoint, limits: Limits) -> Take | Park:
         limits: how long recovery goes on by itself (R8).
     """
     deaths = met.deaths + 1
-    if met.state is State.UNDOING and met.mode is Mode.STEPS:
+    if met.state is State.UNDOING and met.mode is not Mode.ONCE:
         return Park(UNDO_ATTEMPTS_SPENT) if deaths >= limits.undo_attempts else Take(deaths, State.UNDOING)
     match met.mode:
         case Mode.ONCE:

@@ -6,18 +6,25 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.model import NoEffect
 from retrysafe.protocol.steps import step_key, undo_place
+from retrysafe.runtime.outgoing import outgoing
 from retrysafe.runtime.values import decode_arguments, decode_value, encode_value, hints
 
 if TYPE_CHECKING:
     from retrysafe.protocol.model import Claim
     from retrysafe.protocol.steps import Memo, Place, Trail
+
+
+# A loop that is stopped while it awaits must not hold a thread for ever.
+_LATE_SECONDS = 5.0
 
 
 class Call:
@@ -104,12 +111,26 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def answer_of(run: Callable[[], Any]) -> fx.Gave | fx.Refused | fx.Failed:
-    """Call a function of the application and say what became of it."""
+def answer_of(run: Callable[[], Any], trail: Trail | None = None) -> fx.Gave | fx.Refused | fx.Failed:
+    """Call a function of the application and say what became of it; it counts as under way until it returns."""
     try:
-        return fx.Gave(encode_value(run()))
+        with _counted(trail):
+            return fx.Gave(encode_value(run()))
     except Exception as error:  # noqa: BLE001 - the flow decides what it means
         return _failure(error)
+
+
+@contextmanager
+def _counted(trail: Trail | None) -> Generator[None]:
+    token = outgoing.set(())
+    if trail is not None:
+        trail.calls += 1
+    try:
+        yield
+    finally:
+        if trail is not None:
+            trail.calls -= 1
+        outgoing.reset(token)
 
 
 async def awaited_answer_of(
@@ -118,8 +139,9 @@ async def awaited_answer_of(
     """Await a function of the application, at most for its call's time; a plain one runs in a thread, to its end."""
     try:
         if is_async(function):
-            async with asyncio.timeout(call.time_left):
-                return fx.Gave(encode_value(await run()))
+            with _counted(trail):
+                async with asyncio.timeout(call.time_left):
+                    return fx.Gave(encode_value(await run()))
         return fx.Gave(encode_value(await _in_thread(run, trail)))
     except Exception as error:  # noqa: BLE001 - the flow decides what it means
         return _failure(error)
@@ -127,11 +149,16 @@ async def awaited_answer_of(
 
 async def _in_thread(run: Callable[[], Any], trail: Trail | None) -> Any:  # noqa: ANN401 - what the function returns
     """Run in a thread; the call counts as under way until the thread has ended, whoever is cancelled (R6)."""
-    future = asyncio.ensure_future(asyncio.to_thread(run))
+    future = asyncio.ensure_future(asyncio.to_thread(_without_outbox, run))
     if trail is not None:
         trail.calls += 1
         future.add_done_callback(lambda _: _returned(trail))
     return await asyncio.shield(future)
+
+
+def _without_outbox(run: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function returns
+    with _counted(None):
+        return run()
 
 
 def _returned(trail: Trail) -> None:
@@ -195,9 +222,28 @@ def take_back(
     if not is_async(undo.function):
         return _given(answer_of(undo))
     awaited = awaited_answer_of(undo, function=undo.function, call=undo.call)
-    if loop is not None and loop.is_running():
-        return _given(asyncio.run_coroutine_threadsafe(awaited, loop).result())
-    return _given(asyncio.run(awaited))
+    return _given(_await_in_thread(awaited, loop, timeout_seconds))
+
+
+def _await_in_thread(
+    awaited: Coroutine[Any, Any, fx.Gave | fx.Refused | fx.Failed],
+    loop: asyncio.AbstractEventLoop | None,
+    timeout_seconds: float,
+) -> fx.Gave | fx.Refused | fx.Failed:
+    """Await on the application's loop, unless this is its own thread; else on a loop of one's own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if loop is None or not loop.is_running():
+            return asyncio.run(awaited)
+        waiting = asyncio.run_coroutine_threadsafe(awaited, loop)
+        try:
+            return waiting.result(timeout_seconds + _LATE_SECONDS)
+        except TimeoutError as error:
+            waiting.cancel()
+            return fx.Failed(error)
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, awaited).result()
 
 
 async def atake_back(claim: Claim, memo: Memo, timeout_seconds: float) -> fx.Gave | fx.Failed:

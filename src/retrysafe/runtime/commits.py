@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from retrysafe.errors import ConfigurationError, StoreUnavailable
+from retrysafe.errors import ConfigurationError, StoreError, StoreUnavailable
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.encoding import encode_outcome
 from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import StepStatus
+from retrysafe.runtime.outgoing import outgoing
 from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.runtime.values import encode_value
 from retrysafe.stores.program import Program, Statement
@@ -147,6 +148,9 @@ class Commits:
         except Exception as error:  # noqa: BLE001 - raised again below, unless it may succeed later
             open_.rollback()
             return self._unless_conflicted(self._plain, error)
+        except BaseException:
+            open_.rollback()
+            raise
         open_.rollback()
         return receipt
 
@@ -168,6 +172,9 @@ class Commits:
         except Exception as error:  # noqa: BLE001 - raised again below, unless it may succeed later
             await open_.rollback()
             return self._unless_conflicted(self._async, error)
+        except BaseException:
+            await open_.rollback()
+            raise
         await open_.rollback()
         return receipt
 
@@ -187,8 +194,8 @@ class Commits:
     # Local steps, in mode ``steps``.
 
     def transact(
-        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any], messages: list[Message]
-    ) -> Memo | fx.Superseded | fx.Failed:
+        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any]
+    ) -> Memo | fx.Superseded | fx.NotKnown | fx.Failed:
         """Run a local step: its effect, its memo and its messages in one commit (R5, I10, I11).
 
         Args:
@@ -196,53 +203,71 @@ class Commits:
             claim: the right to.
             memo: what to write, but for the result.
             effect: the step's function; it receives what the binding gives to work with, and returns the result.
-            messages: what the operation tells others; what the step adds leaves with the step.
         """
-        before, open_, done = len(messages), None, memo
+        messages: list[Message] = []
+        open_, done = None, memo
+        token = outgoing.set(messages)
         try:
             open_ = self.begin(policy.transaction_seconds)
             done = _done(claim, memo, effect(open_.handle))
-            receipt = open_.run(partial(self._sync.verbs.memoize, claim, done, tuple(messages[before:])))
+            receipt = open_.run(partial(self._sync.verbs.memoize, claim, done, tuple(messages)))
             if isinstance(receipt, fx.Written):
                 open_.commit()
                 return done
         except CommitUnknown as error:
-            self._sync.run(partial(self._sync.verbs.memoize, claim, memo))
-            history = self._sync.query(partial(self._sync.verbs.trail, claim.digest))
+            try:
+                self._sync.run(partial(self._sync.verbs.memoize, claim, memo))
+                history = self._sync.query(partial(self._sync.verbs.trail, claim.digest))
+            except StoreError:
+                return fx.NotKnown()
             return _found(history, done) or fx.Failed(error)
         except Exception as error:  # noqa: BLE001 - the flow decides what it means
             _roll_back(open_)
             return fx.Failed(error)
+        except BaseException:
+            # Cut off: nothing of it may stay open.
+            _roll_back(open_)
+            raise
         finally:
-            del messages[before:]
+            outgoing.reset(token)
         open_.rollback()
         return receipt
 
     async def atransact(
-        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any], messages: list[Message]
-    ) -> Memo | fx.Superseded | fx.Failed:
+        self, policy: Policy, claim: Claim, memo: Memo, effect: Callable[[Any], Any]
+    ) -> Memo | fx.Superseded | fx.NotKnown | fx.Failed:
         """Run a local step like :meth:`transact`, without blocking the loop."""
         if self._async is None:
-            return await asyncio.to_thread(self.transact, policy, claim, memo, effect, messages)
-        before, open_, done = len(messages), None, memo
+            return await asyncio.to_thread(self.transact, policy, claim, memo, effect)
+        messages: list[Message] = []
+        open_, done = None, memo
+        token = outgoing.set(messages)
         try:
             open_ = await self._abegin(policy.transaction_seconds)
             value = effect(open_.handle)
             done = _done(claim, memo, await value if inspect.isawaitable(value) else value)
-            receipt = await open_.run(partial(self._aio.verbs.memoize, claim, done, tuple(messages[before:])))
+            receipt = await open_.run(partial(self._aio.verbs.memoize, claim, done, tuple(messages)))
             if isinstance(receipt, fx.Written):
                 await open_.commit()
                 return done
         except CommitUnknown as error:
-            await self._aio.arun(partial(self._aio.verbs.memoize, claim, memo))
-            history = await self._aio.aquery(partial(self._aio.verbs.trail, claim.digest))
+            try:
+                await self._aio.arun(partial(self._aio.verbs.memoize, claim, memo))
+                history = await self._aio.aquery(partial(self._aio.verbs.trail, claim.digest))
+            except StoreError:
+                return fx.NotKnown()
             return _found(history, done) or fx.Failed(error)
         except Exception as error:  # noqa: BLE001 - the flow decides what it means
             if open_ is not None:
                 await open_.rollback()
             return fx.Failed(error)
+        except BaseException:
+            # Cut off: nothing of it may stay open.
+            if open_ is not None:
+                await open_.rollback()
+            raise
         finally:
-            del messages[before:]
+            outgoing.reset(token)
         await open_.rollback()
         return receipt
 

@@ -32,7 +32,7 @@ from retrysafe.protocol.model import Ask, Identity, Mode, Response, StoredReques
 from retrysafe.protocol.steps import Halted
 from retrysafe.runtime.calls import is_async
 from retrysafe.runtime.clock import uuid7
-from retrysafe.runtime.context import conclude, current_operation, enter, leave
+from retrysafe.runtime.context import conclude, current_operation, enter, joined, leave
 from retrysafe.runtime.recovery import CALL
 from retrysafe.runtime.replies import raised, returned
 from retrysafe.runtime.runs import AsyncRun, Run
@@ -138,8 +138,14 @@ class GuardedFunction:
         engine = self._guard.engine()
         policy = self._guard.policy_of(self.name)
         ask = self._ask(engine, policy, args, key, principal)
+        if joined(ask.identity.digest):
+            # The same key inside its own operation joins the outer claim (K9).
+            return as_response(self.function(current_operation(), *args))
         run = Run(engine, handle(ask, policy), policy, name=self.name, stop=_cannot_stop_a_thread)
-        return _response(self._drive(run, args, ask.identity.digest, recovering=False))
+        try:
+            return _response(self._drive(run, args, ask.identity.digest, recovering=False))
+        finally:
+            run.abandon()
 
     def _drive_quietly(self, run: Run[Any], args: tuple[Any, ...], digest: bytes) -> None:
         try:
@@ -167,9 +173,12 @@ class GuardedFunction:
 
     async def _acall(self, args: tuple[Any, ...], key: str, principal: str) -> Response:
         engine = await self._guard.aengine()
-        engine.loop = engine.loop or asyncio.get_running_loop()
+        if engine.loop is None or not engine.loop.is_running():
+            engine.loop = asyncio.get_running_loop()
         policy = self._guard.policy_of(self.name)
         ask = self._ask(engine, policy, args, key, principal)
+        if joined(ask.identity.digest):
+            return as_response(await self.function(current_operation(), *args))
         flow = handle(ask, policy)
         make = partial(AsyncRun, engine, flow, policy, name=self.name)
         # A caller that is cancelled does not cancel the operation (S1).
@@ -213,7 +222,7 @@ class GuardedFunction:
     async def _areply(self, step: fx.Execute, operation: Operation | None, args: tuple[Any, ...]) -> fx.Reply:
         try:
             answer = await self.function(operation, *args)
-        except (Exception, Halted) as error:  # noqa: BLE001 - the protocol decides what it means
+        except (Exception, Halted, BaseExceptionGroup) as error:  # noqa: BLE001 - the protocol decides what it means
             return self._after(step, error)
         return self._returned(answer)
 
@@ -222,16 +231,17 @@ class GuardedFunction:
     def _reply(self, step: fx.Execute, operation: Operation | None, args: tuple[Any, ...]) -> fx.Reply:
         try:
             answer = self.function(operation, *args)
-        except (Exception, Halted) as error:  # noqa: BLE001 - the protocol decides what it means
+        except (Exception, Halted, BaseExceptionGroup) as error:  # noqa: BLE001 - the protocol decides what it means
             return self._after(step, error)
         return self._returned(answer)
 
     def _returned(self, answer: Any) -> fx.Returned:  # noqa: ANN401 - whatever the function returned
-        response = answer if isinstance(answer, Response) else Response(200, answer)
+        response = as_response(answer)
         return returned(response, self._guard.policy_of(self.name).response_limit)
 
-    def _after(self, step: fx.Execute, error: Exception | Halted) -> fx.Reply:
-        if isinstance(error, Halted):
+    def _after(self, step: fx.Execute, error: BaseException) -> fx.Reply:
+        if not isinstance(error, Exception):
+            # Groups of tasks wrap it.
             if step.trail is None or step.trail.halt is None:
                 raise error
             return fx.Cut()
@@ -263,6 +273,11 @@ class GuardedFunction:
             request=stored,
             version=policy.version,
         )
+
+
+def as_response(answer: Any) -> Response:  # noqa: ANN401 - whatever the function returned
+    """Take what is no response for the content of one."""
+    return answer if isinstance(answer, Response) else Response(200, answer)
 
 
 def check_function(function: Callable[..., Any]) -> None:

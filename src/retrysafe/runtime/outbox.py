@@ -34,7 +34,8 @@ class Relay:
     def work(self, stopping: Callable[[], bool]) -> int:
         """Send what is due; returns how many have left.
 
-        The messages of one operation leave in their order: when one fails, those behind it wait, too.
+        The messages of one operation leave in their order: when one fails, those behind it that were taken with it
+        wait, too.
 
         Raises:
             StoreError: the outbox cannot be read or written.
@@ -72,6 +73,12 @@ class Relay:
         if not inspect.iscoroutinefunction(self._publish):
             self._publish(message)
         elif loop is not None and loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._publish(message), loop).result(_PATIENCE_SECONDS)
+            sending = asyncio.run_coroutine_threadsafe(self._publish(message), loop)
+            try:
+                sending.result(_PATIENCE_SECONDS)
+            except TimeoutError:
+                # Or it might publish behind its own repetition.
+                sending.cancel()
+                raise
         else:
             asyncio.run(self._publish(message))

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from retrysafe.errors import RetrySafeError, StoreError
 from retrysafe.protocol.encoding import decode_request
 from retrysafe.protocol.flows import give_up, recover
@@ -138,6 +140,18 @@ class Scanner:
     def start(self) -> None:
         """Start looking."""
         self._thread.start()
+        if self.relay is not None:
+            threading.Thread(
+                target=self._send_messages, args=(self.relay,), name="retrysafe-relay", daemon=True
+            ).start()
+
+    def _send_messages(self, relay: Relay) -> None:
+        """Send what operations tell others, on a thread of its own: whoever publishes slowly must not stop recovery."""
+        while not self._closed.wait(self._interval_seconds):
+            try:
+                relay.work(self._closed.is_set)
+            except Exception as error:  # noqa: BLE001 - what is in the outbox stays there, and the next turn tries again
+                self._engine.failed("*", "relay", StoreError(type(error).__name__))
 
     def close(self) -> None:
         """Stop looking; returns once the thread has ended."""
@@ -155,11 +169,11 @@ class Scanner:
                 # A full batch says that there is more, so the next one does not wait.
                 while not self._closed.is_set() and self.look() >= self._batch > 0:
                     pass
-                if self.relay is not None:
-                    self.relay.work(self._closed.is_set)
                 self._retention.work(self._closed.is_set)
             except StoreError as error:
                 self._engine.failed("*", "scan", error)
+            except Exception as error:  # noqa: BLE001 - a thread that ended for it would leave every operation to others
+                self._engine.failed("*", "scan", StoreError(type(error).__name__))
 
     @property
     def _batch(self) -> int:
@@ -182,7 +196,7 @@ class Scanner:
         anything = store.query(partial(store.verbs.abandoned, 1))
         self.looked_at = self._engine.clock.monotonic()
         found = store.run(partial(store.verbs.dispatch, wanted, limit)) if anything else ()
-        for seen in self._after_hints(found):
+        for seen in self._after_hints(found)[:batch]:
             if self._closed.is_set():
                 break
             self.settle(seen)
@@ -206,9 +220,10 @@ class Scanner:
 
         Whether it is still abandoned is for the claim to find out (R1).
         """
-        if self._closed.is_set() or seen.state not in LEASED or seen.operation_id in self._busy:
-            return False
-        self._busy.add(seen.operation_id)
+        with self._idle:
+            if self._closed.is_set() or seen.state not in LEASED or seen.operation_id in self._busy:
+                return False
+            self._busy.add(seen.operation_id)
         taken = False
         try:
             taken = self._settle(seen, self._policy_of(seen.name))
@@ -244,7 +259,12 @@ class Scanner:
         if request.method == CALL:
             function = self._functions.get(request.operation)
             if function is not None:
-                return function.rerun(seen, request, policy, flow)
+                try:
+                    return function.rerun(seen, request, policy, flow)
+                except (msgspec.MsgspecError, TypeError) as error:
+                    reason = f"its stored command does not fit the function any more: {error}"
+                    self._here(seen, policy, self._counted(seen, give_up(seen, uuid7(), reason)))
+                    return False
             if seen.age_seconds > _GRACE_SECONDS:
                 self._here(seen, policy, self._counted(seen, give_up(seen, uuid7(), _NOBODY_KNOWS)))
             return False
@@ -257,6 +277,8 @@ class Scanner:
     def _alone(self, alone: Alone, seen: Checkpoint) -> None:
         try:
             alone(seen)
+        except Exception as error:  # noqa: BLE001 - such as a process that can't be started
+            self._engine.failed(seen.name, "recover alone", StoreError(type(error).__name__))
         finally:
             self._done(seen.operation_id)
 
@@ -268,6 +290,8 @@ class Scanner:
         except RetrySafeError as error:
             if isinstance(error, StoreError):
                 self._engine.failed(seen.name, "recover", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this operation only
+            self._engine.failed(seen.name, "recover", StoreError(type(error).__name__))
         finally:
             run.abandon()
 

@@ -13,12 +13,13 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, assert_never
 
 from retrysafe.http.profiles import IETF
 from retrysafe.protocol import effects as fx
-from retrysafe.protocol import model
+from retrysafe.protocol import model, verdicts
 from retrysafe.protocol.model import Mode
 from retrysafe.runtime import events
 from retrysafe.runtime.calls import atake_back, take_back
@@ -107,12 +108,23 @@ class _Run(Generic[A]):
 
     def abandon(self) -> None:
         """Leave the attempt's claim to its lease: what ran it was cut off (C7)."""
+        # A flow that was cut off is part of a cycle, and what it does in the end must not wait for a collector.
+        with suppress(ValueError):
+            self._flow.close()
         if self._claim is not None:
             self._engine.keeper.abandon(self._claim)
 
+    def _note_claim(self, reply: Any) -> Any:  # noqa: ANN401 - each effect has its own type of answer
+        """Remember a claim as soon as it is won: whatever fails then, it is left to its lease."""
+        if isinstance(reply, verdicts.Claimed):
+            self._claim = reply.claim
+        return reply
+
     def _committed(self, effect: fx.Commit, receipt: fx.Receipt | fx.Conflicted) -> fx.Receipt | fx.Conflicted:
         """Let the engine observe a record that the operation's own transaction has made."""
-        if not isinstance(receipt, fx.Conflicted):
+        if isinstance(receipt, fx.Conflicted):
+            self._engine.keeper.settling(effect.claim, begins=False)
+        else:
             record = fx.Record(effect.claim, effect.outcome)
             self._engine.observe(record, receipt, sent_at=0.0, policy=self._policy, stop=self._stop)
         return receipt
@@ -174,7 +186,7 @@ class Run(_Run[A]):
     def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            return engine.perform(effect, self._policy, name=self._name, stop=self._stop)
+            return self._note_claim(engine.perform(effect, self._policy, name=self._name, stop=self._stop))
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
         match effect:
@@ -188,7 +200,13 @@ class Run(_Run[A]):
                 return take_back(claim, memo, self._policy.step_timeout_seconds, engine.loop)
             case fx.Commit():
                 open_, self._transaction = self._transaction, None
-                return self._committed(effect, engine.transactions.commit(open_, effect, self._policy))
+                engine.keeper.settling(effect.claim, begins=True)
+                try:
+                    receipt = engine.transactions.commit(open_, effect, self._policy)
+                except BaseException:
+                    engine.keeper.settling(effect.claim, begins=False)
+                    raise
+                return self._committed(effect, receipt)
             case fx.Rollback(error=error):
                 open_, self._transaction = self._transaction, None
                 return engine.transactions.roll_back(open_, error)
@@ -232,7 +250,7 @@ class AsyncRun(_Run[A]):
     async def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            return await engine.aperform(effect, self._policy, name=self._name, stop=self._stop)
+            return self._note_claim(await engine.aperform(effect, self._policy, name=self._name, stop=self._stop))
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
         match effect:
@@ -247,7 +265,13 @@ class AsyncRun(_Run[A]):
                 return await atake_back(claim, memo, self._policy.step_timeout_seconds)
             case fx.Commit():
                 open_, self._transaction = self._transaction, None
-                return self._committed(effect, await engine.transactions.acommit(open_, effect, self._policy))
+                engine.keeper.settling(effect.claim, begins=True)
+                try:
+                    receipt = await engine.transactions.acommit(open_, effect, self._policy)
+                except BaseException:
+                    engine.keeper.settling(effect.claim, begins=False)
+                    raise
+                return self._committed(effect, receipt)
             case fx.Rollback(error=error):
                 open_, self._transaction = self._transaction, None
                 return await engine.transactions.aroll_back(open_, error)

@@ -79,7 +79,7 @@ class Wanted(msgspec.Struct, frozen=True):
     Attributes:
         namespace: of the application that asks.
         modes: of its namespace, only these modes.
-        names: of its namespace, only operations of these names; None is all.
+        names: of its namespace, only operations of these names, and what is being undone; None is all.
     """
 
     namespace: str
@@ -207,7 +207,7 @@ class Verbs(Protocol):
     def take_messages(self, limit: int, lease_seconds: float) -> Program[Sequence[Outgoing]]:
         """Take messages that are due to be sent, oldest first, and nobody else for ``lease_seconds`` (R12).
 
-        The messages of one operation are taken in their order as long as nobody loses one.
+        The messages of one operation are taken in their order, as long as none has to be sent again.
         """
         ...
 

@@ -85,7 +85,7 @@ def due_at(lease_until: float, deaths: int, backoff_seconds: float) -> float:
 
 
 def unless_pivoted(met: Checkpoint, judgement: J, *, pivoted: bool) -> J | Park:
-    """Park what would be undone although it has passed its pivot: it never goes back, and must be able to go on (R7)."""
+    """Park what would be undone although it has passed its pivot: it never goes back, and can still go on (R7)."""
     begins_undo = isinstance(judgement, Take) and judgement.state is State.UNDOING and met.state is not State.UNDOING
     return Park(ATTEMPTS_SPENT) if begins_undo and pivoted else judgement
 

@@ -134,6 +134,13 @@ class Place:
         self.binding = binding or self.bind(self.url)
         self.guard = RetrySafe(self.store, principal=SHARED, transactions=self.binding, scan=None, sinks=())
 
+    def leave_thread(self) -> None:
+        """Close what belongs to this thread alone."""
+        if "django" in self.kind:
+            from django.db import connections
+
+            connections[self.binding._using].close()
+
     def close_bindings(self) -> None:
         while self._closing:
             self._closing.pop()()

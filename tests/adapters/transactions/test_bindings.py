@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from retrysafe import SHARED, AttemptSuperseded, ConfigurationError, InProgress, Policy, Response, RetrySafe, State
 from retrysafe.protocol.operator import Intervention, Verb
 from retrysafe.stores.base import Query
-from tests.adapters.transactions.places import EVERY, FOR_LOOPS, FOR_THREADS, ON_POSTGRES, Place
+from tests.adapters.transactions.places import EVERY, FOR_LOOPS, FOR_THREADS, ON_POSTGRES, PATIENCE_SECONDS, Place
 
 every_binding = pytest.mark.parametrize("place", EVERY, indirect=True)
 for_threads = pytest.mark.parametrize("place", FOR_THREADS, indirect=True)
@@ -164,16 +165,15 @@ def test_a_serialization_failure_runs_again_inside_the_claim(place: Place) -> No
 
     name = place.url.rpartition("/")[2]
     place.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
-    answers: list[Response] = []
-    threads = [
-        threading.Thread(target=lambda key=key: answers.append(place.call(add, "transaction", key)))
-        for key in ("a", "b")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert [answer.status for answer in answers] == [201, 201]
+
+    def call(key: str) -> int:
+        try:
+            return place.call(add, "transaction", key).status
+        finally:
+            place.leave_thread()
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(call, ("a", "b"), timeout=PATIENCE_SECONDS)) == [201, 201]
     assert place.execute("SELECT value FROM counters WHERE name = 'a'") == [(2,)]
     assert len(runs) >= 3
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,18 @@ from tests.services.service import Service
 POSTGRES = ON_POSTGRES + LOOPS_ON_POSTGRES
 every_binding = pytest.mark.parametrize("place", EVERY, indirect=True)
 on_postgres = pytest.mark.parametrize("place", POSTGRES, indirect=True)
+
+
+@contextmanager
+def an_error() -> Iterator[list[Exception]]:
+    """Expect an error; which one is the driver's affair."""
+    caught: list[Exception] = []
+    try:
+        yield caught
+    except Exception as error:  # noqa: BLE001 - as it says
+        caught.append(error)
+    else:
+        pytest.fail("nothing was raised")
 
 
 @every_binding
@@ -122,9 +135,9 @@ def test_a_session_that_is_idle_for_too_long_is_evicted_and_commits_nothing(plac
     pause = threading.Event()
     while place.execute(_IN_TRANSACTION):
         pause.wait(0.05)
-    with pytest.raises(Exception, match="") as caught:
+    with an_error() as caught:
         transaction.run(place.record(claim))
-    assert not place.binding.conflicted(caught.value)
+    assert not place.binding.conflicted(caught[0])
     transaction.rollback()
     assert (place.effects, place.state) == (0, State.RUNNING)
 
@@ -180,8 +193,7 @@ def test_readers_that_want_to_write_wait_for_each_other_and_are_not_refused(plac
         [(value,)] = transaction.select("SELECT value FROM counters WHERE name = 'a'")
         transaction.execute(f"UPDATE counters SET value = {value + 1} WHERE name = 'a'")  # noqa: S608 - ours
         transaction.commit()
-        if "django" in place.kind:
-            transaction.inner.handle.close()
+        place.leave_thread()
 
     with ThreadPoolExecutor(4) as threads:
         for done in [threads.submit(add) for _ in range(20)]:
@@ -211,7 +223,7 @@ def test_a_connection_that_was_cut_before_the_commit_commits_nothing(place: Plac
     transaction.insert()
     transaction.run(place.record(claim))
     _terminate(place)
-    with pytest.raises(Exception, match=""):
+    with an_error():
         transaction.commit()
     transaction.rollback()
     assert (place.effects, place.state) == (0, State.RUNNING)
@@ -307,7 +319,7 @@ def test_a_server_that_is_killed_in_the_middle_leaves_all_or_nothing(kind: str, 
         transaction.insert()
         transaction.run(place.record(claim))
         own_postgres.restart()
-        with pytest.raises(Exception, match=""):
+        with an_error():
             transaction.commit()
         transaction.rollback()
         assert (place.effects, place.state) == (0, State.RUNNING)

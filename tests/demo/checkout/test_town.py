@@ -14,8 +14,15 @@ from retrysafe.demo.checkout.town import Town
 def moods(monkeypatch: pytest.MonkeyPatch) -> list[Mood]:
     """Return the moods of the next calls; the services are fine when there is none left, and refuse nobody."""
     coming: list[Mood] = []
-    monkeypatch.setattr(town_module, "mood_of", lambda *_: coming.pop(0) if coming else Mood.FINE)
-    monkeypatch.setattr(town_module, "refusal_of", lambda _, __, order: 402 if order == "poor" else None)
+
+    def mood_of(*_: object) -> Mood:
+        return coming.pop(0) if coming else Mood.FINE
+
+    def refusal_of(_seed: int, _what: str, order: str) -> int | None:
+        return 402 if order == "poor" else None
+
+    monkeypatch.setattr(town_module, "mood_of", mood_of)
+    monkeypatch.setattr(town_module, "refusal_of", refusal_of)
     monkeypatch.setattr(town_module, "_HANG_SECONDS", 0.05)
     monkeypatch.setattr(town_module, "_LATE_SECONDS", 0.1)
     return coming

@@ -39,7 +39,7 @@ class Relay:
     def _carry(self, client: socket.socket, server: socket.socket, ends: threading.Event) -> None:
         with suppress(OSError):
             while some := client.recv(65_536):
-                if self.loses_answers_to_commits and b"COMMIT" in some:
+                if self.loses_answers_to_commits and b"COMMIT\0" in some:
                     ends.set()
                 server.sendall(some)
             server.shutdown(socket.SHUT_RDWR)

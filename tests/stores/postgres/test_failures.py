@@ -21,7 +21,7 @@ from retrysafe.testing.runner import Face, Runner
 from tests.services.service import Service
 from tests.stores.postgres.conftest import Sight
 from tests.stores.postgres.relay import relay
-from tests.stores.postgres.tools import claimed, one_statement, read, recording, standing_still, until
+from tests.stores.postgres.tools import claimed, one_statement, read, recording, until
 
 SOON = timedelta(seconds=0.3)
 SLEEP = one_statement("SELECT pg_sleep(60)")
@@ -77,7 +77,7 @@ class TestServer:
     ) -> None:
         """D1: it says nothing, and nobody waits for ever."""
         runner = Runner(PostgresStore(own_postgres.url, timeout=timedelta(seconds=1)), face)
-        runner.open()
+        runner.claimed(an_ask("before"))
         own_postgres.freeze()
         try:
             with pytest.raises(StoreUnavailable, match="not answered"):
@@ -197,7 +197,8 @@ class TestSessions:
         """D1."""
         store = PostgresStore(database, pool=1, timeout=SOON)
         store.open()
-        with standing_still(store), pytest.raises(StoreUnavailable, match="all 1 connections"):
+        in_use = store._pools.threads().transaction(reads=True)
+        with in_use, pytest.raises(StoreUnavailable, match="all 1 connections"):
             store.run(SESSION)
         assert store.run(SESSION)
         store.close()
@@ -244,6 +245,7 @@ class TestRefusals:
         """D1."""
         sight.execute("DROP ROLE IF EXISTS clerk")
         sight.execute("CREATE ROLE clerk LOGIN")
+        sight.execute("GRANT USAGE ON SCHEMA public TO clerk")
         sight.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk")
         clerk = PostgresStore(database.replace("tests@", "clerk@"), migrate=False)
         try:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import Event, Thread
 
 import psycopg
 
@@ -64,23 +63,3 @@ def locked(database: str, claim: Claim) -> Iterator[None]:
         lock = "SELECT FROM retrysafe_checkpoint WHERE operation_id = %s FOR UPDATE"
         assert connection.execute(lock, (claim.operation_id,)).fetchone() is not None
         yield
-
-
-@contextmanager
-def standing_still(store: PostgresStore) -> Iterator[None]:
-    """Keep one connection of the store in the middle of a transaction."""
-    begun, go_on = Event(), Event()
-
-    def program() -> Program[None]:
-        yield Statement("SELECT 1")
-        begun.set()
-        assert go_on.wait(PATIENCE_SECONDS)
-
-    thread = Thread(target=store.run, args=[program])
-    thread.start()
-    assert begun.wait(PATIENCE_SECONDS)
-    try:
-        yield
-    finally:
-        go_on.set()
-        thread.join()

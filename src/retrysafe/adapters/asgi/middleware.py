@@ -283,7 +283,8 @@ class RetrySafeMiddleware:
         self._loop = asyncio.get_running_loop()
         self._guard.retain()
         engine = await self._guard.aengine()
-        engine.loop = engine.loop or self._loop
+        if engine.loop is None or not engine.loop.is_running():
+            engine.loop = self._loop
 
     def _is_transaction(self, method: str, path: str) -> bool:
         route = self._guard.route(method, path)

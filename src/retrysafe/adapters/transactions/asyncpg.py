@@ -106,7 +106,7 @@ class AsyncpgTransaction:
         except Exception as error:
             if sqlstates.refused(error):
                 raise
-            self.handle.terminate()
+            self._cut()
             raise CommitUnknown from error
         finally:
             await self._give_back()
@@ -116,8 +116,13 @@ class AsyncpgTransaction:
             try:
                 await self._block.rollback()
             except Exception:  # noqa: BLE001 - whatever it is, the server rolls back when the connection ends
-                self.handle.terminate()
+                self._cut()
             await self._give_back()
+
+    def _cut(self) -> None:
+        # The pool may have taken a dead connection back by itself; then there is nothing to terminate.
+        with suppress(Exception):
+            self.handle.terminate()
 
     async def _give_back(self) -> None:
         if self._open:

@@ -177,12 +177,14 @@ class RetrySafeMiddleware:
         try:
             step = run.advance()
         except RetrySafeError as error:
+            run.abandon()
             return exchange.answer(error)
         match step:
             case fx.Execute(claim):
                 try:
                     return exchange.execute(app, cast("Run[fx.Answer]", run), step, digest, recovering=recovering)
                 except Exception:
+                    run.abandon()
                     raise
                 except BaseException:
                     # The server ends this thread in the middle of the operation. It has stopped, so its claim may be

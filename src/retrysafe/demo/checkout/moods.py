@@ -11,7 +11,7 @@ DECLINED_STATUS = 402
 SOLD_OUT_STATUS = 422
 
 _FORWARD, _BACK = ("holds", "charges", "parcels"), ("holds/undo", "charges/undo")
-_PART_IN_A_MOOD = 0.4
+_PART_IN_A_MOOD = 0.3
 _PART_REFUSED = 0.06
 
 

@@ -187,9 +187,8 @@ class AsyncOperation(Operation):
             case fx.Probe(claim):
                 return await self._probe(asked, claim)
             case fx.Transact(claim, _, memo):
-                messages = self._attempt.trail_for("local", Mode.STEPS).messages
                 return await engine.transactions.atransact(
-                    policy, claim, memo, lambda handle: asked.function(handle, *asked.args), messages
+                    policy, claim, memo, lambda handle: asked.function(handle, *asked.args)
                 )
             case fx.Pause(seconds):
                 return await asyncio.sleep(seconds)

@@ -13,6 +13,7 @@ from retrysafe.errors import ConfigurationError
 from retrysafe.protocol.fingerprint import child_key
 from retrysafe.protocol.model import Message, Mode
 from retrysafe.protocol.steps import Trail
+from retrysafe.runtime.outgoing import outgoing
 from retrysafe.runtime.values import encode_value
 
 if TYPE_CHECKING:
@@ -139,7 +140,10 @@ class Operation:
         Raises:
             ConfigurationError: the mode has no outbox.
         """
-        messages = self._attempt.trail_for("send").messages
+        apart = outgoing.get()
+        messages = self._attempt.trail_for("send").messages if apart is None else apart
+        if isinstance(messages, tuple):
+            raise ConfigurationError(["op.send inside an external step would be lost: send before it, or after it"])
         pairs = tuple((name.encode(), value.encode()) for name, value in (headers or {}).items())
         payload = content if isinstance(content, bytes) else encode_value(content)
         messages.append(Message(topic, payload, pairs))

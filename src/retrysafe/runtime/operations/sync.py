@@ -124,13 +124,12 @@ class SyncOperation(Operation):
         match effect:
             case fx.Call(claim):
                 call = asked.call(claim)
-                return answer_of(lambda: asked.function(call, *asked.args))
+                return answer_of(lambda: asked.function(call, *asked.args), self._attempt.trail)
             case fx.Probe(claim):
                 return self._probe(asked, claim)
             case fx.Transact(claim, _, memo):
-                messages = self._attempt.trail_for("local", Mode.STEPS).messages
                 return engine.transactions.transact(
-                    policy, claim, memo, lambda handle: asked.function(handle, *asked.args), messages
+                    policy, claim, memo, lambda handle: asked.function(handle, *asked.args)
                 )
             case fx.Pause(seconds):
                 return time.sleep(seconds)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message
-from retrysafe.protocol.states import State, allowed
+from retrysafe.protocol.states import LEASED, State, allowed
 from retrysafe.protocol.steps import PIVOT
 from retrysafe.protocol.verdicts import InFlight, Park, Replace, Take, Verdict, judge
 from retrysafe.stores.base import Lost, Renewal, Terms
@@ -32,7 +32,10 @@ class AttemptVerbs(Ledger):
             case Take(state=state) if not allowed(row.state, state):
                 return InFlight(row.seen(now))
             case Take():
-                row.name, row.mode, row.request = ask.name, ask.mode, ask.request
+                if row.state not in LEASED:
+                    row.name, row.mode = ask.name, ask.mode
+                # What is open stays what it was begun as.
+                row.request = ask.request
                 row.tombstone_until = now + ask.tombstone_seconds
                 return self._take(
                     row, now, Terms(ask.attempt_id, ask.limits, ask.lease_seconds, ask.backoff_seconds), judgement

@@ -82,5 +82,9 @@ def _written(there: Memo | None, memo: Memo, now: float) -> Memo:
         return replace(memo, began_at=now, ended_at=None if memo.status is StepStatus.INTENT else now)
     if memo.status is StepStatus.INTENT:
         # Written anew: how long its call may be under way counts from now.
-        return replace(there, fence=memo.fence, timeout_seconds=now - there.began_at + memo.timeout_seconds)
+        return replace(
+            there,
+            fence=memo.fence,
+            timeout_seconds=max(there.timeout_seconds, now - there.began_at + memo.timeout_seconds),
+        )
     return replace(there, status=memo.status, fence=memo.fence, value=memo.value, ended_at=now)

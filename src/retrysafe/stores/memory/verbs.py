@@ -131,5 +131,5 @@ def _is_wanted(row: Row, wanted: Wanted, now: float) -> bool:
         return False
     if row.mode is Mode.ONCE:
         return True
-    named = wanted.names is None or row.name in wanted.names
+    named = wanted.names is None or row.name in wanted.names or row.state is State.UNDOING
     return named and row.namespace == wanted.namespace and row.mode in wanted.modes

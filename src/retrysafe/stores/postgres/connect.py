@@ -111,7 +111,7 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
     patience_seconds: float = inf
 
-    async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:  # noqa: ANN401 - each version's own
+    async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:  # noqa: ANN401 - as above
         """Wait for the server like :meth:`Connection.wait`."""
         return await super().wait(_patiently(gen, self.patience_seconds), *args, **options)
 
@@ -136,7 +136,7 @@ async def aconnect(settings: Settings) -> AsyncConnection:
 
 
 def _patiently(gen: PQGen[RV], seconds: float) -> Generator[Any, Any, RV]:
-    """Drive a generator of the driver's until it ends or the time is over; the driver looks in ten times a second."""
+    """Wrap a generator of the driver's, whose loop looks in ten times a second when nothing comes."""
     give_up_at = monotonic() + seconds
     try:
         wanted = next(gen)

@@ -89,7 +89,10 @@ ON CONFLICT (operation_id, name, idx) DO UPDATE
 SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
     timeout_seconds = CASE
         WHEN excluded.status = 'intent'
-        THEN excluded.began_at - retrysafe_step.began_at + excluded.timeout_seconds
+        THEN greatest(
+            retrysafe_step.timeout_seconds,
+            excluded.began_at - retrysafe_step.began_at + excluded.timeout_seconds
+        )
         ELSE retrysafe_step.timeout_seconds
     END
 WHERE retrysafe_step.status = 'intent' AND (excluded.status <> 'intent' OR excluded.fence > retrysafe_step.fence)
@@ -119,7 +122,7 @@ WHERE $leased AND lease_until <= ? AND due_at <= ? AND next_hint_at <= ?
         mode = 'once'
         OR (
             namespace = ? AND strpos(?, ',' || mode || ',') > 0
-            AND (?::text = '*' OR strpos(?, chr(10) || name || chr(10)) > 0)
+            AND (state = 'undoing' OR ?::text = '*' OR strpos(?, chr(10) || name || chr(10)) > 0)
         )
     )
 ORDER BY lease_until, number

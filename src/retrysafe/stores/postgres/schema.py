@@ -93,14 +93,16 @@ def apply(connection: Connection) -> tuple[Migration, ...]:
     """Apply what the database lacks, in the connection's transaction."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     missing = _lacking(connection)
-    if missing:
-        # A large table takes its time, and so does the answer.
-        connection.patience_seconds = inf
-        connection.execute("SET LOCAL statement_timeout = 0")
-        connection.execute(_BOOKKEEPING)
+    if not missing:
+        return missing
+    # A large table takes its time, and so does the answer.
+    patience_seconds, connection.patience_seconds = connection.patience_seconds, inf
+    connection.execute("SET LOCAL statement_timeout = 0")
+    connection.execute(_BOOKKEEPING)
     for step in missing:
         connection.execute(step.text.encode())
         connection.execute(step.note.encode())
+    connection.patience_seconds = patience_seconds
     return missing
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message, Mode
-from retrysafe.protocol.states import State
+from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import PIVOT
 from retrysafe.protocol.verdicts import Claimed, InFlight, Park, Parked, Replace, Take, Verdict, judge
 from retrysafe.stores.base import Held, Lost, Renewal, Terms
@@ -150,8 +150,9 @@ class ClaimVerbs(OutboxVerbs):
                     attempt_id=ask.attempt_id,
                     lease_seconds=ask.lease_seconds,
                     backoff_seconds=ask.backoff_seconds,
-                    mode=ask.mode,
-                    name=ask.name,
+                    # What is open stays what it was begun as.
+                    mode=met.mode if met.state in LEASED else ask.mode,
+                    name=met.name if met.state in LEASED else ask.name,
                     tombstone_until=met.now + ask.tombstone_seconds,
                     request=ask.request,
                 )

@@ -78,7 +78,10 @@ ON CONFLICT (operation_id, name, idx) DO UPDATE
 SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
     timeout_seconds = CASE
         WHEN excluded.status = 'intent'
-        THEN excluded.began_at - retrysafe_step.began_at + excluded.timeout_seconds
+        THEN max(
+            retrysafe_step.timeout_seconds,
+            excluded.began_at - retrysafe_step.began_at + excluded.timeout_seconds
+        )
         ELSE retrysafe_step.timeout_seconds
     END
 WHERE retrysafe_step.status = 'intent' AND (excluded.status <> 'intent' OR excluded.fence > retrysafe_step.fence)
@@ -104,7 +107,10 @@ SELECT $columns FROM retrysafe_checkpoint
 WHERE $leased AND lease_until <= ? AND due_at <= ? AND next_hint_at <= ?
     AND (
         mode = 'once'
-        OR (namespace = ? AND instr(?, ',' || mode || ',') > 0 AND (? = '*' OR instr(?, char(10) || name || char(10)) > 0))
+        OR (
+            namespace = ? AND instr(?, ',' || mode || ',') > 0
+            AND (state = 'undoing' OR ? = '*' OR instr(?, char(10) || name || char(10)) > 0)
+        )
     )
 ORDER BY lease_until, number
 LIMIT ?

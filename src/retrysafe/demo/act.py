@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retrysafe.demo.settings import DemoSettings
 
 _LOOK_SECONDS = 0.1
-_SHORTEST_LIFE_SECONDS, _LONGEST_LIFE_SECONDS = 0.15, 0.7
+_SHORTEST_LIFE_SECONDS, _LONGEST_LIFE_SECONDS = 0.15, 0.6
 
 
 class Checkout:
