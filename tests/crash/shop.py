@@ -168,6 +168,7 @@ def _guard(user: Callable[[Any], str | None], restore: Callable[[Any, str], None
         lease=lease,
         max_duration=10 * lease,
         attempts=SETTINGS.attempts,
+        step_timeout=timedelta(seconds=1),
         retention=timedelta(seconds=SETTINGS.kept_seconds),
         tombstone=timedelta(seconds=SETTINGS.kept_seconds),
     )

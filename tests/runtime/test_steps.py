@@ -30,6 +30,7 @@ from retrysafe.runtime.functions import GuardedFunction
 from retrysafe.runtime.recovery import Scanner
 from retrysafe.stores.base import Query
 from retrysafe.stores.memory import MemoryStore
+from retrysafe.testing.faults import FaultyStore, fail
 from tests.runtime.rig import Time, until
 
 KEY = "order-1"
@@ -390,6 +391,134 @@ def test_what_has_passed_its_pivot_can_be_resumed_when_its_attempts_are_spent() 
     shop.scan_until_done()
     assert shop.met.state is State.DONE
     assert sorted(WORLD.effects.values()) == ["charge", "reserve", "ship"]
+
+
+def test_nothing_is_undone_while_a_call_of_the_same_attempt_runs() -> None:
+    """R7, I9: a step beside the refused one has not returned; it is undone once it can no longer land."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(call: Call, sku: str) -> str:
+        begun.set()
+        await gate.wait()
+        return WORLD.do(call, "reserve")
+
+    async def refuse(call: Call) -> None:
+        await begun.wait()
+        raise NoEffect(Response(402))
+
+    async def both(op: AsyncOperation, sku: str) -> Response:
+        await asyncio.gather(
+            op.step(slow, sku, undo=release, name="reserve"), op.step(refuse, unknown=retry(key_retention=DAY))
+        )
+        return Response(201)
+
+    shop = Shop(both)
+
+    async def run() -> None:
+        with pytest.raises(InProgress) as undoing:
+            await shop.order("book", key=KEY)
+        assert undoing.value.phase == "undoing"
+        assert "undo reserve" not in WORLD.done
+        gate.set()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    shop.time.advance(60)
+    shop.scan()
+    assert shop.met.state is State.UNDONE
+    assert WORLD.effects == {}
+
+
+def test_a_probe_is_not_believed_while_the_call_may_still_land() -> None:
+    """R6, I4: "not happened" may be true now and false in a moment."""
+    calls: list[int] = []
+
+    def slow(op: SyncOperation) -> Response:
+        def step(call: Call) -> str:
+            calls.append(op.attempt)
+            return WORLD.do(call, "charge")
+
+        probe = Probe(lambda call: Probe.NOT_HAPPENED)
+        op.step(step, unknown=probe, timeout=timedelta(seconds=100))
+        return Response(201)
+
+    shop = Shop(slow)
+    WORLD.fail["charge"] = [SystemExit()]
+    with pytest.raises(SystemExit):
+        shop.order(key=KEY)
+    shop.time.advance(20)
+    with pytest.raises(InProgress):
+        shop.order(key=KEY)
+    assert calls == [1]
+    shop.time.advance(120)
+    assert shop.order(key=KEY).status == 201
+    assert len(calls) == 2
+
+
+def test_a_step_that_was_taken_back_as_an_orphan_is_not_taken_for_done() -> None:
+    """I5: the code that has it came back after it was undone."""
+    shop = Shop(order, orphans="undo")
+    WORLD.fail["charge"] = [ConnectionError()]
+    with pytest.raises(InProgress):
+        shop.order("book", key=KEY)
+    shop.time.advance(60)
+
+    def without(op: SyncOperation, sku: str) -> Response:
+        WORLD.fail["record"] = []
+        return Response(201)
+
+    shop.order.function = without
+    faulty = FaultyStore(shop.store, fail("record", when="before", error=lambda: ValueError("a defect")))
+    engine = shop.guard.engine()
+    engine.sync, engine.aio = faulty, faulty
+    with pytest.raises(ValueError, match="a defect"):
+        shop.order("book", key=KEY)
+    engine.sync = engine.aio = shop.store
+    assert WORLD.effects == {}
+    shop.order.function = order
+    shop.time.advance(60)
+    with pytest.raises(OutcomeUnknown, match="taken back"):
+        shop.order("book", key=KEY)
+
+
+def test_a_message_may_not_be_sent_inside_an_external_step() -> None:
+    """R12, I11: a later attempt would find the memo, and not send it."""
+
+    def telling(op: SyncOperation) -> Response:
+        def step(call: Call) -> None:
+            op.send("charged", {})
+
+        op.step(step)
+        return Response(201)
+
+    shop = Shop(telling, attempts=1)
+    with pytest.raises(OutcomeUnknown, match="ConfigurationError"):
+        shop.order(key=KEY)
+
+
+def test_a_claim_whose_code_was_cut_off_is_left_to_its_lease() -> None:
+    """C7: nobody keeps it alive."""
+
+    def dying(op: SyncOperation) -> Response:
+        raise SystemExit
+
+    shop = Shop(dying)
+    with pytest.raises(SystemExit):
+        shop.order(key=KEY)
+    assert list(shop.guard.engine().keeper.claims()) == []
+
+
+def test_the_same_key_inside_its_own_operation_joins_it() -> None:
+    """K9."""
+    calls: list[str] = []
+
+    def nested(op: SyncOperation) -> Response:
+        calls.append(op.id)
+        return Response(201) if len(calls) > 1 else shop.order(key=KEY)
+
+    shop = Shop(nested)
+    assert shop.order(key=KEY).status == 201
+    assert len(calls) == 2
 
 
 def test_the_same_name_twice_needs_an_index() -> None:

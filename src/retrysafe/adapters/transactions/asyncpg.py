@@ -94,11 +94,14 @@ class AsyncpgTransaction:
             CommitUnknown: the connection died.
             asyncpg.PostgresError: the server rolled back.
         """
+        self._open = False
         await to_the_end(self._commit())
 
     async def rollback(self) -> None:
         """Roll back and give the connection back, also when the caller is cancelled; safe to repeat."""
-        await to_the_end(self._roll_back())
+        if self._open:
+            self._open = False
+            await to_the_end(self._roll_back())
 
     async def _commit(self) -> None:
         try:
@@ -112,12 +115,11 @@ class AsyncpgTransaction:
             await self._give_back()
 
     async def _roll_back(self) -> None:
-        if self._open:
-            try:
-                await self._block.rollback()
-            except Exception:  # noqa: BLE001 - whatever it is, the server rolls back when the connection ends
-                self._cut()
-            await self._give_back()
+        try:
+            await self._block.rollback()
+        except Exception:  # noqa: BLE001 - whatever it is, the server rolls back when the connection ends
+            self._cut()
+        await self._give_back()
 
     def _cut(self) -> None:
         # The pool may have taken a dead connection back by itself; then there is nothing to terminate.
@@ -125,10 +127,8 @@ class AsyncpgTransaction:
             self.handle.terminate()
 
     async def _give_back(self) -> None:
-        if self._open:
-            self._open = False
-            with suppress(Exception):
-                await self._pool.release(self.handle)
+        with suppress(Exception):
+            await self._pool.release(self.handle)
 
 
 async def arun_on(connection: Any, program: Factory[T]) -> T:  # noqa: ANN401 - asyncpg has no types of its own

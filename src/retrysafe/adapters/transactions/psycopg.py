@@ -93,6 +93,7 @@ class PsycopgTransaction:
             CommitUnknown: the connection died.
             psycopg.Error: the server rolled back.
         """
+        self._open = False
         try:
             _can_commit(self.handle)
             with _said_by_whom():
@@ -103,14 +104,12 @@ class PsycopgTransaction:
     def rollback(self) -> None:
         """Roll back and give the connection back; safe to repeat."""
         if self._open:
+            self._open = False
             with suppress(Exception):
                 self._block.__exit__(psycopg.Rollback, psycopg.Rollback(), None)
             self._give_back()
 
     def _give_back(self) -> None:
-        if not self._open:
-            return
-        self._open = False
         if self._pool is None or self.handle.info.transaction_status is not TransactionStatus.IDLE:
             self.handle.close()
         if self._pool is not None:
@@ -167,11 +166,14 @@ class AsyncPsycopgTransaction:
 
     async def commit(self) -> None:
         """Commit and give the connection back, also when the caller is cancelled; else as for threads."""
+        self._open = False
         await to_the_end(self._commit())
 
     async def rollback(self) -> None:
         """Roll back and give the connection back, also when the caller is cancelled; safe to repeat."""
-        await to_the_end(self._roll_back())
+        if self._open:
+            self._open = False
+            await to_the_end(self._roll_back())
 
     async def _commit(self) -> None:
         try:
@@ -182,15 +184,11 @@ class AsyncPsycopgTransaction:
             await self._give_back()
 
     async def _roll_back(self) -> None:
-        if self._open:
-            with suppress(Exception):
-                await self._block.__aexit__(psycopg.Rollback, psycopg.Rollback(), None)
-            await self._give_back()
+        with suppress(Exception):
+            await self._block.__aexit__(psycopg.Rollback, psycopg.Rollback(), None)
+        await self._give_back()
 
     async def _give_back(self) -> None:
-        if not self._open:
-            return
-        self._open = False
         if self._pool is None or self.handle.info.transaction_status is not TransactionStatus.IDLE:
             await self.handle.close()
         if self._pool is not None:

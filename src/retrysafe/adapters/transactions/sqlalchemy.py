@@ -100,6 +100,7 @@ class SQLAlchemyTransaction:
         """Take over a session."""
         self.handle = session
         self._own = own
+        self._open = True
 
     def enter(self) -> None:
         """Begin."""
@@ -119,6 +120,7 @@ class SQLAlchemyTransaction:
             CommitUnknown: the connection died.
             sqlalchemy.exc.SQLAlchemyError: it was rolled back.
         """
+        self._open = False
         self._own.ending = True
         try:
             self.handle.commit()
@@ -130,10 +132,15 @@ class SQLAlchemyTransaction:
             else:
                 raise CommitUnknown from error
         finally:
-            self.rollback()
+            self._close()
 
     def rollback(self) -> None:
         """Roll back and close the session; safe to repeat."""
+        if self._open:
+            self._open = False
+            self._close()
+
+    def _close(self) -> None:
         self._own.ending = True
         try:
             self.handle.close()

@@ -123,5 +123,8 @@ FOR EACH ROW WHEN (OLD.status <> 'intent') EXECUTE FUNCTION retrysafe_refuse('a 
 CREATE TRIGGER retrysafe_audit_is_append_only BEFORE UPDATE OR DELETE ON retrysafe_audit
 FOR EACH ROW EXECUTE FUNCTION retrysafe_refuse('the audit is append-only');
 
+CREATE TRIGGER retrysafe_audit_is_not_emptied BEFORE TRUNCATE ON retrysafe_audit
+FOR EACH STATEMENT EXECUTE FUNCTION retrysafe_refuse('the audit is append-only');
+
 CREATE TRIGGER retrysafe_step_goes_with_its_checkpoint AFTER DELETE ON retrysafe_checkpoint
 FOR EACH ROW EXECUTE FUNCTION retrysafe_forget_steps();

@@ -1,0 +1,214 @@
+"""Migrations of the PostgreSQL store: generated text, by hand, by command, and by several at once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreError
+from retrysafe.protocol.model import Mode
+from retrysafe.protocol.states import LEASED, State
+from retrysafe.protocol.steps import StepKind, StepStatus
+from retrysafe.stores.postgres import PostgresStore, migrate, migrations, migrations_sql, pending
+from retrysafe.stores.postgres.connect import Settings
+from retrysafe.stores.postgres.dialect import statements
+from retrysafe.stores.rows import COLUMNS, before, one_of
+from retrysafe.stores.sql.migrations import Migration
+from retrysafe.stores.sqlite.dialect import statements as sqlite_statements
+from retrysafe.testing.asks import a_memo, an_ask
+from tests.stores.postgres.conftest import Sight
+from tests.stores.postgres.tools import claimed
+
+COLUMNS_THERE = """
+SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
+WHERE table_schema = 'public' ORDER BY table_name, column_name
+"""
+INDEXES_THERE = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexdef"
+TEXTS = statements()._texts
+
+
+@pytest.fixture
+def settings(database: str) -> Settings:
+    return Settings(conninfo=database)
+
+
+def schema(database: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(database) as connection:
+        return connection.execute(COLUMNS_THERE).fetchall() + connection.execute(INDEXES_THERE).fetchall()
+
+
+def words(text: str) -> str:
+    """The text without its layout."""
+    return re.sub(r"\s+", " ", text).replace("( ", "(").replace(" )", ")")
+
+
+def test_constraints_and_indexes_are_those_of_the_states_and_steps() -> None:
+    """I1: the tables say what ``protocol/states.py`` says."""
+    text = words(migrations()[0].text)
+    assert f"CHECK {one_of(State)}" in text
+    assert f"WHERE {one_of(LEASED).strip('()')};" in text
+    assert f"WHERE {one_of({State.PARKED}).strip('()')};" in text
+    for column, values in (("kind", StepKind), ("status", StepStatus)):
+        [check] = re.findall(rf"CHECK \(({column} = [^)]*)\)", text)
+        assert set(re.findall(r"'(\w+)'", check)) == {value.value for value in values}
+
+
+def test_every_write_leaves_only_the_states_that_it_may_leave() -> None:
+    """C4: no placeholder is left, and each write that leads to a state names where it may come from."""
+    for name, target in {
+        "take": State.RUNNING,
+        "take_to_undo": State.UNDOING,
+        "record": State.DONE,
+        "record_undone": State.UNDONE,
+        "release": State.RELEASED,
+        "begin_stream": State.STREAMING,
+        "park": State.PARKED,
+        "park_abandoned": State.PARKED,
+        "purge_outcomes": State.EXPIRED,
+    }.items():
+        assert f"state = '{target}'" in TEXTS[name]
+        assert f"AND {before(target)}" in TEXTS[name]
+    left = {name for name, text in TEXTS.items() if re.search(r"\$[a-z]", text)}
+    assert left == {"renew", "hand_over", "listing", "memoize"}
+
+
+def test_statements_can_be_worded_for_any_driver() -> None:
+    """A question mark is a placeholder and nothing else, and there is no per cent sign."""
+    others = sqlite_statements()._texts
+    for name, text in TEXTS.items():
+        code = re.sub(r"--.*", "", text)
+        assert "%" not in text, name
+        assert "?" not in re.findall(r"'[^']*'", code), name
+        assert "?" not in "".join(re.findall(r"--.*", text)), name
+        if name in others and not name.startswith("operation_begins"):
+            assert code.count("?") == others[name].count("?"), f"{name} takes other parameters than SQLite's"
+
+
+def test_every_field_of_a_checkpoint_is_a_column(database: str, settings: Settings) -> None:
+    """S11: nothing is kept that no code reads."""
+    migrate(settings)
+    columns = [str(row[1]) for row in schema(database) if row[0] == "retrysafe_checkpoint"]
+    assert sorted(columns) == sorted([*COLUMNS, "number", "next_hint_at", "messages"])
+
+
+def test_a_new_database_lacks_everything_and_then_nothing(database: str, settings: Settings) -> None:
+    assert pending(settings) == migrations()
+    assert schema(database) == [], "it only looks"
+    assert migrate(settings) == migrations()
+    assert (pending(settings), migrate(settings)) == ((), ())
+    store = PostgresStore(database, migrate=False)
+    assert store.open().schema_version == migrations()[-1].number
+    store.close()
+
+
+def test_a_store_that_may_not_migrate_says_what_is_missing(database: str) -> None:
+    store = PostgresStore(database, migrate=False)
+    with pytest.raises(SchemaMismatch) as refused:
+        store.open()
+    assert (refused.value.found, refused.value.needed) == (0, migrations()[-1].number)
+    assert schema(database) == []
+    store.close()
+
+
+def test_a_schema_applied_by_hand_is_the_same(database: str, settings: Settings, sight: Sight) -> None:
+    """K4: for people whose processes may not change tables; the meta row is made at first use."""
+    migrate(settings)
+    by_command = schema(database)
+    sight.execute("DROP SCHEMA public CASCADE")
+    sight.execute("CREATE SCHEMA public")
+    sight.execute(migrations_sql().encode())
+    assert schema(database) == by_command
+    assert pending(settings) == ()
+    store = PostgresStore(database, migrate=False)
+    assert len(store.open().pepper) == 32
+    store.close()
+
+
+def test_a_step_that_fails_leaves_nothing(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
+) -> None:
+    """D1: all steps are one transaction."""
+    bad = Migration(2, "0002_bad", "CREATE TABLE retrysafe_new (a INTEGER); CREATE TABLE retrysafe_meta (b TEXT);", "0")
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), bad))
+    sight.execute("CREATE TABLE theirs (a INTEGER)")
+    before_it = schema(database)
+    with pytest.raises(StoreError, match="already exists"):
+        migrate(settings)
+    assert schema(database) == before_it
+
+
+def test_a_step_that_came_later_is_applied_alone(
+    database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
+) -> None:
+    migrate(settings)
+    later = Migration(2, "0002_later", "CREATE TABLE retrysafe_later (a INTEGER);", "0")
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), later))
+    assert pending(settings) == (later,)
+    assert migrate(settings) == (later,)
+    assert sight.execute("SELECT count(*) FROM retrysafe_later").fetchone() == (0,)
+
+
+def test_a_schema_from_the_future_is_left_alone(settings: Settings, sight: Sight, database: str) -> None:
+    migrate(settings)
+    sight.execute("INSERT INTO retrysafe_migration VALUES (999, 'future', 'x')")
+    store = PostgresStore(database)
+    for act in (lambda: pending(settings), lambda: migrate(settings), store.open):
+        with pytest.raises(SchemaMismatch) as refused:
+            act()
+        assert refused.value.found == 999
+    store.close()
+
+
+def test_a_changed_step_is_refused_by_name(settings: Settings, sight: Sight) -> None:
+    migrate(settings)
+    sight.execute("UPDATE retrysafe_migration SET digest = 'x'")
+    for act in (pending, migrate):
+        with pytest.raises(ConfigurationError, match="0001_checkpoint"):
+            act(settings)
+
+
+def test_a_server_that_is_too_old_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrysafe.stores.postgres.schema._OLDEST_SERVER", 990_000)
+    with pytest.raises(ConfigurationError, match=r"this server is PostgreSQL \d+: retrysafe needs"):
+        pending(settings)
+
+
+def test_a_migration_is_not_ended_by_the_time_limit_of_statements(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D1: a large table takes its time."""
+    slow = Migration(2, "0002_slow", "SELECT pg_sleep(1.5);", "0")
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), slow))
+    assert migrate(replace(settings, timeout_seconds=0.2)) == (*migrations(), slow)
+
+
+class TestTriggers:
+    """What the tables refuse by themselves, whoever asks."""
+
+    def test_the_audit_is_append_only(self, store: PostgresStore, sight: Sight) -> None:
+        """R10."""
+        line = "INSERT INTO retrysafe_audit (at, operation_id, verb, by, note, state_before, state_after, fence_after)"
+        sight.execute(f"{line} VALUES (0, 'x', 'settle', 'ada', 'n', 'parked', 'done', 2)".encode())
+        for act in ("UPDATE retrysafe_audit SET note = ''", "DELETE FROM retrysafe_audit", "TRUNCATE retrysafe_audit"):
+            with pytest.raises(psycopg.Error, match="append-only"):
+                sight.execute(act.encode())
+        assert sight.execute("SELECT note FROM retrysafe_audit").fetchall() == [("n",)]
+
+    def test_a_memo_that_is_no_intent_never_changes(self, store: PostgresStore, sight: Sight) -> None:
+        """I2."""
+        claim = claimed(store, an_ask(mode=Mode.STEPS))
+        store.run(lambda: store.verbs.memoize(claim, a_memo(status=StepStatus.DONE, value=b"1")))
+        with pytest.raises(psycopg.Error, match="never changes"):
+            sight.execute("UPDATE retrysafe_step SET value = NULL")
+
+    def test_memos_go_with_their_checkpoint(self, store: PostgresStore, sight: Sight) -> None:
+        """S10."""
+        claim = claimed(store, an_ask(mode=Mode.STEPS))
+        other = claimed(store, an_ask("other", mode=Mode.STEPS))
+        for each in (claim, other):
+            store.run(lambda each=each: store.verbs.memoize(each, a_memo()))  # type: ignore[misc]
+        sight.execute("DELETE FROM retrysafe_checkpoint WHERE operation_id = %s", (claim.operation_id,))
+        assert sight.execute("SELECT operation_id FROM retrysafe_step").fetchall() == [(other.operation_id,)]
