@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -51,9 +52,9 @@ def test_an_operation_inside_an_atomic_block_is_refused_and_does_not_run(place: 
 def test_blocks_inside_the_operation_are_savepoints(place: Place) -> None:
     def transfer(op: Any) -> Response:
         place.insert(op.session)
-        with pytest.raises(ValueError, match="part"), transaction.atomic(using=_using(place)):
+        with suppress(ValueError), transaction.atomic(using=_using(place)):
             place.insert(op.session)
-            raise ValueError("part")
+            raise ValueError
         return Response(201)
 
     assert place.call(transfer, "transaction").status == 201

@@ -59,7 +59,7 @@ class CheckoutReport:
         return self.states.get(State.PARKED, 0)
 
     @property
-    def stuck(self) -> int:
+    def left_open(self) -> int:
         """Orders without an end: customers without a final answer, or checkpoints neither final nor parked."""
         return max(len(self.baskets) - len(self.tally.told), unfinished(self.states))
 
@@ -152,8 +152,8 @@ def _sums(report: CheckoutReport) -> Iterator[str]:
         yield f"{len(report.complete)} orders are complete, but {report.states.get(State.DONE, 0)} checkpoints are done"
     if report.parked:
         yield f"{report.parked} orders are parked, although every service could be asked again"
-    if report.stuck:
-        yield f"{report.stuck} orders are stuck"
+    if report.left_open:
+        yield f"{report.left_open} orders are stuck"
 
 
 def _word(told: Told | None) -> str:

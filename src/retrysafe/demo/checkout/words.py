@@ -46,7 +46,7 @@ def checkout_table(report: CheckoutReport) -> str:
         _line("complete", str(len(report.complete))),
         _line("undone", str(len(report.undone))),
         _line("parked for a person", str(report.parked), alarming=report.parked > 0),
-        _line("stuck", str(report.stuck), alarming=report.stuck > 0),
+        _line("stuck", str(report.left_open), alarming=report.left_open > 0),
         _line("kill -9 survived", str(report.kills)),
         _line("requests sent", f"{report.tally.sent:,}"),
         _line("answers dropped", str(report.tally.dropped)),

@@ -17,6 +17,7 @@ from retrysafe.runtime.queues.base import Hint, encode, queue_name
 try:
     from faststream import AckPolicy
     from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+    from nats.aio.client import Client
     from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType
 except ImportError as missing:
     raise ImportError("the NATS queue needs faststream[nats]: pip install 'retrysafe[nats]'") from missing
@@ -46,6 +47,7 @@ class NatsLine:
         self._subject = queue_name(namespace)
         # A stream's name may hold no dots.
         name = self._subject.replace(".", "-")
+        self._client: Client | None = None
         self._stream = JStream(
             name,
             retention=RetentionPolicy.WORK_QUEUE,
@@ -58,6 +60,9 @@ class NatsLine:
         self._broker = NatsBroker(
             [f"{scheme}://{server}" for server in servers.split(",")],
             allow_reconnect=False,
+            # These are about the first connection, too, which the client would otherwise try for ever.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             ack_policy=AckPolicy.MANUAL,
             apply_types=False,
             logger=None,
@@ -97,9 +102,13 @@ class NatsLine:
         await self._subscriber.jetstream.stream_info(self._stream.name)
 
     def _check(self) -> None:
-        if not self._client.is_connected:
+        if self._client is None or not self._client.is_connected:
             raise ConnectionError("NATS closed the connection")
 
     async def close(self) -> None:
         """Close the connection; what was not acknowledged goes to others after a while."""
-        await self._broker.stop()
+        try:
+            await self._broker.stop()
+        finally:
+            if self._client is not None and not self._client.is_closed:
+                await self._client.close()
