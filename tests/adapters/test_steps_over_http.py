@@ -163,7 +163,7 @@ class _Flask:
                 return FlaskResponse("too dear", 422)
             return jsonify(paid=op.step(charge, int(request.args["cents"]), unknown=HONOURED)), 201
 
-        app.wsgi_app = WsgiMiddleware(app.wsgi_app, guard)  # type: ignore[method-assign,assignment]
+        app.wsgi_app = WsgiMiddleware(app.wsgi_app, guard)  # type: ignore[method-assign]
         self._client = app.test_client()
 
     def post(self, path: str, headers: dict[str, str]) -> Any:

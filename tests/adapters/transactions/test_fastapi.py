@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from functools import partial, wraps
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -56,7 +56,7 @@ def unsaid() -> Any:
     yield Session()
 
 
-def asks(session: Any = Depends(plain)) -> str:
+def asks(session: Annotated[Any, Depends(plain)]) -> str:
     return "alice"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 
 from retrysafe import ConfigurationError, Response, State, current_operation
 from retrysafe.adapters.transactions.sqlalchemy import AsyncSQLAlchemyTransactions, SQLAlchemyTransactions
+from retrysafe.runtime.context import conclude
 from tests.adapters.transactions.conftest import Found
-from tests.adapters.transactions.places import LOOPS_ON_POSTGRES, Place
+from tests.adapters.transactions.places import LOOPS_ON_POSTGRES, PATIENCE_SECONDS, Place
 
 INSERT = sqlalchemy.text("INSERT INTO effects VALUES ('done')")
 
@@ -70,7 +72,6 @@ def test_objects_of_the_session_are_flushed_before_the_outcome_and_not_committed
 
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         place.call(add_again, "transaction", "another")
-    assert place.store.run is not None
 
 
 def test_the_sessionmakers_settings_are_kept(place: Place, engine: sqlalchemy.Engine) -> None:
@@ -110,6 +111,9 @@ def test_it_refuses_to_be_committed_by_the_operations_code(place: Place, end: Ca
     with pytest.raises(ConfigurationError, match="leave commit and rollback"):
         place.call(careless, "transaction")
     assert (_counters(place), place.state) == (["a", "b"], State.RELEASED)
+    # And nothing of it is left in the connection.
+    assert place.call(lambda op: op.session.add(_new()), "transaction").status == 200
+    assert _counters(place) == ["a", "b", "c"]
 
 
 def test_a_local_steps_session_refuses_it_as_well(place: Place) -> None:
@@ -146,7 +150,7 @@ def test_what_it_rolls_back_is_gone_and_what_follows_is_limited_again(place: Pla
         limit = op.session.scalar(sqlalchemy.text("SELECT current_setting('statement_timeout')"))
         return Response(201, limit)
 
-    assert place.call(transfer, "transaction").body == b'"13500ms"'
+    assert place.call(transfer, "transaction").body == b"13500ms"
     assert _counters(place) == ["a", "b", "d", "e"]
 
 
@@ -264,6 +268,30 @@ def test_a_listener_that_raises_before_the_commit_has_everything_rolled_back(
     assert (_counters(place), place.state) == (["a", "b"], State.RELEASED)
 
 
+@pytest.mark.parametrize("kind", ["sqlalchemy sqlite", "async sqlalchemy aiosqlite"])
+def test_a_commit_that_fails_leaves_no_transaction_open_in_the_pool(kind: str, found: Found) -> None:
+    """D4: SQLite keeps the transaction, and with it the lock of the file."""
+    place = found(kind)
+    place.execute("CREATE TABLE refers (name TEXT REFERENCES counters DEFERRABLE INITIALLY DEFERRED)")
+
+    def enforce(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    event.listen(sqlalchemy.pool.Pool, "connect", enforce)
+    try:
+        for number in range(2):
+            transaction = place.begin()
+            transaction.insert()
+            transaction.execute("INSERT INTO refers VALUES ('nobody')")
+            with pytest.raises(sqlalchemy.exc.IntegrityError):
+                transaction.commit()
+            transaction.rollback()
+            assert place.effects == 0
+            place.claim(f"free {number}")
+    finally:
+        event.remove(sqlalchemy.pool.Pool, "connect", enforce)
+
+
 # Others.
 
 
@@ -298,29 +326,8 @@ def _core(engine: sqlalchemy.Engine) -> None:
 
 def _threaded(engine: sqlalchemy.Engine) -> None:
     """As a framework does with plain functions: with a copy of the context."""
-    import contextvars
-
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            _add(engine)
-        except BaseException as error:
-            caught.append(error)
-            raise
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=lambda: context.run(_quietly, work))
-    thread.start()
-    thread.join(60)
-    raise caught[0]
-
-
-def _quietly(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except ConfigurationError:
-        pass
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(copy_context().run, _add, engine).result(PATIENCE_SECONDS)
 
 
 OTHERS = [_add, _change, _delete, _execute, _core, _threaded]
@@ -386,10 +393,6 @@ def test_it_may_write_in_any_other_mode_and_outside_of_operations(
 
 def test_what_was_read_inside_may_not_be_changed_behind_the_answer(place: Place, engine: sqlalchemy.Engine) -> None:
     """R11: as the end of a FastAPI `yield` dependency does (0.118 and later); what begins behind it, may."""
-    from contextvars import copy_context
-
-    from retrysafe.runtime.context import conclude
-
     opened = Session(engine)
     late: list[Any] = []
 

@@ -66,11 +66,12 @@ def test_what_the_url_says_wins_over_what_we_would_like() -> None:
 
 def test_every_problem_is_listed_and_no_password_is_shown() -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        open_store("postgresql://me:secret@db/shop?pool=0&timeout=5&migrate=perhaps&pgbouncer=2&pool=3")
+        open_store("postgresql://me:secret@db/shop?pool=0&timeout=5&migrate=perhaps&pgbouncer=true&pgbouncer=false")
     text = str(wrong.value)
-    assert len(wrong.value.problems) == 5
+    assert len(wrong.value.problems) == 4
     assert "'pool' is '0': write a whole number from 1" in text
     assert "write a number and its unit" in text
+    assert "'pgbouncer' is given twice" in text
     assert "secret" not in text
 
 

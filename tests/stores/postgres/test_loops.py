@@ -83,18 +83,15 @@ def test_a_cancelled_caller_leaves_its_write_running_to_its_end(store: PostgresS
             waiting = one_statement(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            while await store.aquery(waiting) == [(0,)]:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(until, lambda: store.query(waiting) != [(0,)])
             parking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await parking
             gc.collect()
-        while (await store.aquery(partial(store.verbs.read, claim.digest))).state is State.RUNNING:  # type: ignore[union-attr]
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: read(store, claim).state is State.PARKED)
         await store.aclose()
 
     asyncio.run(work())
-    assert read(store, claim).state is State.PARKED
 
 
 def test_a_cancelled_reader_spoils_nothing(store: PostgresStore) -> None:
@@ -117,17 +114,16 @@ def test_a_cancelled_reader_spoils_nothing(store: PostgresStore) -> None:
 def test_a_loop_that_ends_in_the_middle_leaves_no_transaction(database: str, sight: Sight) -> None:
     """C7: its write counts as not made."""
     store = PostgresStore(database)
-    begun: list[bool] = []
+    begun = asyncio.Event()
 
     def slow() -> Program[None]:
         yield from store.verbs.claim(an_ask())
-        begun.append(True)
+        begun.set()
         yield Statement("SELECT pg_sleep(60)")
 
     async def work() -> None:
         writing = asyncio.ensure_future(store.arun(slow))
-        while not begun:
-            await asyncio.sleep(0.01)
+        await begun.wait()
         assert not writing.done()
 
     asyncio.run(work())

@@ -51,6 +51,8 @@ class OwnSession:
         ending: retrysafe commits or closes it right now.
         sent: the commit has begun.
         committed: it is durable.
+        unusable: a commit failed, or was refused. SQLAlchemy would give such a connection back to its pool without
+            rolling back, and SQLite's transaction would still be open in it: the connection must end.
     """
 
     def __init__(self, session: Session, limit_seconds: float, *, refuses_others: bool = True) -> None:
@@ -65,6 +67,7 @@ class OwnSession:
         self.ending = False
         self.sent = False
         self.committed = False
+        self.unusable = False
         self._limit_seconds = limit_seconds
         self._root: SessionTransaction | None = None
         self._connection: ref[Connection] | None = None
@@ -187,6 +190,7 @@ def _before_commit(connection: Connection) -> None:
     if own is None:
         return
     if not own.ending:
+        own.unusable = True
         raise ConfigurationError([ENDED])
     own.sent = True
 

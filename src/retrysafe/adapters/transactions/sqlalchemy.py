@@ -127,10 +127,11 @@ class SQLAlchemyTransaction:
         except Exception as error:
             if self._own.committed:
                 logging.getLogger("retrysafe").exception("a listener of the session raised after the commit")
-            elif not self._own.sent or sqlstates.refused(error):
+                return
+            self._own.unusable = True
+            if not self._own.sent or sqlstates.refused(error):
                 raise
-            else:
-                raise CommitUnknown from error
+            raise CommitUnknown from error
         finally:
             self._close()
 
@@ -143,8 +144,11 @@ class SQLAlchemyTransaction:
     def _close(self) -> None:
         self._own.ending = True
         try:
-            self.handle.close()
+            if not self._own.unusable:
+                self.handle.close()
         except Exception:  # noqa: BLE001 - whatever it is, the database rolls back when the connection ends
+            self._own.unusable = True
+        if self._own.unusable:
             with suppress(Exception):
                 self.handle.invalidate()
         sessions.disown(self.handle)

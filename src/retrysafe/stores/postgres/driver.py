@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from random import SystemRandom
 from time import sleep
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import psycopg
 
@@ -19,7 +17,7 @@ from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, V
 from retrysafe.stores.postgres.connect import AsyncConnection, Connection, Settings
 from retrysafe.stores.postgres.dialect import PostgresVerbs
 from retrysafe.stores.postgres.failures import CONFLICTS, tells_of_another_schema, translated
-from retrysafe.stores.postgres.pool import AsyncPool, Pool, Shelf
+from retrysafe.stores.postgres.pools import Pools
 from retrysafe.stores.postgres.schema import meta, prepare
 from retrysafe.stores.program import Answer, Factory, Program, Statement, run
 
@@ -76,7 +74,7 @@ class PostgresStore:
         )
         # A URL that nobody understands is said to be one now, and not with the first request.
         self.settings.parameters()
-        self._pools: Final = _Pools(self.settings)
+        self._pools: Final = Pools(self.settings)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._pools.close_all)
 
@@ -91,12 +89,9 @@ class PostgresStore:
         """
         opened = self._pools.meta
         if opened is None:
-            try:
-                with self._pools.threads().transaction(reads=False) as connection:
-                    prepare(connection, may_migrate=self.settings.migrate)
-            except (psycopg.Error, OSError) as error:
-                raise translated(error) from error
-            opened = self._pools.meta = self._run(meta, reads=True)
+            with self._pools.opening():
+                opened = self._pools.meta or self._prepare()
+                self._pools.meta = opened
         return opened
 
     def run(self, program: Factory[T]) -> T:
@@ -147,6 +142,14 @@ class PostgresStore:
         self._pools.close_loop(asyncio.get_running_loop())
         await asyncio.to_thread(self.close)
 
+    def _prepare(self) -> Meta:
+        try:
+            with self._pools.threads().transaction(reads=False) as connection:
+                prepare(connection, may_migrate=self.settings.migrate)
+        except (psycopg.Error, OSError) as error:
+            raise translated(error) from error
+        return self._run(meta, reads=True)
+
     def _run(self, program: Factory[T], *, reads: bool) -> T:
         for pause in _pauses():
             try:
@@ -181,90 +184,6 @@ class PostgresStore:
     def __repr__(self) -> str:
         """Say what it is, and not where: an address may hold a password."""
         return "<PostgresStore>"
-
-
-class _Pools:
-    """What a store has open in this process; begins with nothing after a fork."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._start_over()
-        _remember(self)
-
-    def _start_over(self) -> None:
-        self.meta: Meta | None = None
-        self.running: set[asyncio.Future[Any]] = set()
-        self._door = threading.Lock()
-        self._threads: Pool | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
-
-    def threads(self) -> Pool:
-        """Return the connections for threads."""
-        with self._door:
-            if self._threads is None:
-                self._threads = Pool(self._settings)
-            return self._threads
-
-    def loop(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
-        """Return the connections of an event loop."""
-        with self._door:
-            if loop not in self._loops:
-                self._close_finished()
-                self._loops[loop] = AsyncPool(self._settings)
-            return self._loops[loop]
-
-    def close(self) -> None:
-        """Close the connections for threads, and what event loops that are closed have left."""
-        with self._door:
-            self.meta = None
-            threads, self._threads = self._threads, None
-            self._close_finished()
-        if threads is not None:
-            threads.shelf.close()
-
-    def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the connections of an event loop."""
-        with self._door:
-            pool = self._loops.pop(loop, None)
-        if pool is not None:
-            pool.shelf.close()
-
-    def close_all(self) -> None:
-        """Close everything; nobody has the store any more."""
-        self.close()
-        for loop in list(self._loops):
-            self.close_loop(loop)
-
-    def start_over(self) -> None:
-        """Begin with nothing, in a forked child: the connections are the parent's."""
-        shelves: list[Shelf[Any]] = [pool.shelf for pool in self._loops.values()]
-        if self._threads is not None:
-            shelves.append(self._threads.shelf)
-        for shelf in shelves:
-            _INHERITED.extend(shelf.disown())
-        self._start_over()
-
-    def _close_finished(self) -> None:
-        for loop in [loop for loop in self._loops if loop.is_closed()]:
-            self._loops.pop(loop).shelf.close_all()
-
-
-_EVERY: weakref.WeakSet[_Pools] = weakref.WeakSet()
-_INHERITED: list[object] = []
-"""What forked children got from their parents and must neither use nor collect."""
-_hooked = threading.Lock()
-
-
-def _remember(pools: _Pools) -> None:
-    # The lock is taken once and never given back: it says that the hook is in place.
-    if _hooked.acquire(blocking=False):
-        os.register_at_fork(after_in_child=_in_child)
-    _EVERY.add(pools)
-
-
-def _in_child() -> None:
-    for pools in list(_EVERY):
-        pools.start_over()
 
 
 def _pauses() -> Iterator[float | None]:
