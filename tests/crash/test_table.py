@@ -19,6 +19,8 @@ PROMISED: dict[str, dict[str, str]] = {
     "transaction": {"claimed": "1", "effect": "1", "streaming": "1, done", "frozen": "1"},
 }
 RECORDED = "1, replay"
+# All cells are measured before the first test: two minutes, and more on a machine that is busy.
+pytestmark = pytest.mark.timeout(900)
 # All four modes on SQLite; on PostgreSQL as well. Both are measured in one run.
 
 

@@ -40,6 +40,10 @@ _NO_BINDING = (
 )
 
 
+_THREAD_BOUND = (
+    "this binding's transactions belong to the thread that opens them, and an async operation runs in several: make "
+    "the operation a plain function"
+)
 _ELSEWHERE = (
     "transactions= leads to another database than the store: give both the same one, or what the application writes "
     "and what retrysafe writes would not be one commit"
@@ -103,6 +107,8 @@ class Commits:
         """
         if self._async is not None:
             return await self._abegin(limit_seconds)
+        if getattr(self._plain, "thread_bound", False):
+            raise ConfigurationError([_THREAD_BOUND])
         return await asyncio.to_thread(self.begin, limit_seconds)
 
     async def _abegin(self, limit_seconds: float) -> AsyncTransaction:

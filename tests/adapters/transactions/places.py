@@ -34,7 +34,6 @@ ON_POSTGRES = (
     "psycopg",
     "psycopg pool",
     "sqlalchemy psycopg",
-    "sqlalchemy psycopg2",
     "django psycopg",
 )
 LOOPS_ON_SQLITE = ("async sqlalchemy aiosqlite",)
@@ -325,7 +324,6 @@ _MAKERS: dict[str, Callable[[Place, str], Made]] = {
     "psycopg pool": _psycopg_pool,
     "sqlalchemy sqlite": partial(_sqlalchemy, "sqlite"),
     "sqlalchemy psycopg": partial(_sqlalchemy, "postgresql+psycopg"),
-    "sqlalchemy psycopg2": partial(_sqlalchemy, "postgresql+psycopg2"),
     "django sqlite": _django,
     "django psycopg": _django,
     "asyncpg": _asyncpg,
