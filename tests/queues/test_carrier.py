@@ -59,12 +59,15 @@ class Lines:
         self.made: list[BadLine] = []
 
     def __call__(self) -> BadLine:
+        if self.bad and self.bad[0] == "make":
+            self.bad.popleft()
+            raise RuntimeError("make failed")
         line = BadLine(self.memory, self.bad)
         self.made.append(line)
         return line
 
 
-@pytest.mark.parametrize("bad", [("open",) * 3, ("next",), ("next", "close", "open", "next"), ("publish",) * 2])
+@pytest.mark.parametrize("bad", [("open",) * 3, ("make", "next"), ("next", "close", "open", "next"), ("publish",) * 2])
 def test_whatever_fails_the_line_is_replaced_and_hints_arrive(bad: tuple[str, ...]) -> None:
     async def scene() -> None:
         lines = Lines(*bad)

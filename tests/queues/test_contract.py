@@ -251,6 +251,19 @@ def test_health_says_whether_it_is_connected_and_when_something_came(broker: Bro
     asyncio.run(scene())
 
 
+def test_a_queue_may_be_stopped_while_it_connects(broker: Broker, namespace: str) -> None:
+    """A client that goes on connecting for ever keeps its process from ending."""
+
+    async def scene() -> None:
+        for seconds in (0.0, 0.001, 0.01, 0.02, 0.05):
+            queue = broker.queue(namespace)
+            await queue.start()
+            await asyncio.sleep(seconds)
+            await queue.stop()
+
+    asyncio.run(scene())
+
+
 def test_one_queue_is_run_once_at_a_time(broker: Broker, namespace: str) -> None:
     async def scene() -> None:
         async with working(broker.queue(namespace)) as worker:

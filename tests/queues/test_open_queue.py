@@ -47,6 +47,10 @@ def test_memory_is_a_queue_without_a_broker() -> None:
         ("kafka://", "write kafka://host:port"),
         ("kafka://shop:secret@broker:9092", "security="),
         ("kafka://broker:9092/topic", "leave out what follows"),
+        ("amqp://shop:secret#1@broker:port", "host:port"),
+        ("redis://broker:secret", "host:port"),
+        ("nats://broker:secret", "host:port"),
+        ("nats://", "host:port"),
     ],
 )
 def test_a_wrong_url_is_refused_with_the_fix_and_not_repeated(url: str, fix: str) -> None:

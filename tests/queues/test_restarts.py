@@ -13,6 +13,13 @@ from tests.queues.brokers import Broker
 from tests.queues.workers import PATIENCE_SECONDS, Worker, put_all, some_hints, until, working
 from tests.services.service import Service
 
+# A client that loses its server leaves sockets and half-done coroutines to the garbage collector, which complains.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.timeout(300),
+]
+
 # Two seconds by contract; the rest is for a machine that is busy with other things.
 SOON_SECONDS = 20.0
 

@@ -34,7 +34,16 @@ def open_queue(url: str, *, namespace: str = "default", parallel: int = PARALLEL
         ConfigurationError: nobody knows the scheme, or the rest of the URL is wrong.
         ImportError: the broker's client is not installed; it names the extra.
     """
-    return Carrier(_line(url, namespace, parallel), parallel=parallel)
+    make_line = _line(url, namespace, parallel)
+    try:
+        make_line()  # connects to nothing, and finds out what is wrong before anything starts
+    except ValueError:
+        # Without the cause, which may repeat a part of the URL.
+        problem = (
+            "the queue's URL can't be read: write scheme://user:password@host:port, signs in them as %40 and so on"
+        )
+        raise ConfigurationError([problem]) from None
+    return Carrier(make_line, parallel=parallel)
 
 
 def _line(url: str, namespace: str, parallel: int) -> Callable[[], Line]:

@@ -25,13 +25,15 @@ PARALLEL = 16
 
 _PUT_SECONDS = 2.0
 _OPEN_SECONDS = 10.0
-_CLOSE_SECONDS = 5.0
-_HALF_OPEN_SECONDS = 60.0
+# Clients that are cut short leave tasks behind that try for ever; given time, they notice by themselves.
+_CLOSE_SECONDS = 60.0
 _PROBE_EVERY_SECONDS = 2.0
 _PROBE_SECONDS = 5.0
+_HELD_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _STOP_SECONDS = 10.0
+_END_SECONDS = 3.0
 # Enough to hide a round trip; each may be a connection of its own.
 _PUBLISHED_AT_ONCE = 16
 _LOG = logging.getLogger("retrysafe.queues")
@@ -57,7 +59,8 @@ class Carrier:
         self._keeping: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._down_since: float | None = None
+        self._failures = 0
+        self._is_down_known = False
         self._last_error: str | None = None
 
     async def start(self) -> None:
@@ -80,7 +83,8 @@ class Carrier:
                     group = hints[first : first + _PUBLISHED_AT_ONCE]
                     await asyncio.gather(*(_publish(line, hint, confirmed) for hint in group))
         except Exception as error:
-            if line is not None:
+            # A broker that is slow is no reason to connect again; one that is gone does not answer the next probe.
+            if line is not None and not isinstance(error, TimeoutError):
                 self._lose(line, error)
             if not confirmed:
                 raise QueueUnavailable(f"no hint was sent: {_told(error)}") from error
@@ -116,7 +120,9 @@ class Carrier:
         await _end(self._keeping)
         self._keeping = None
         if self._closing:
-            await asyncio.wait(self._closing, timeout=_STOP_SECONDS)
+            await asyncio.wait(self._closing, timeout=_END_SECONDS)
+        for closing in self._closing:
+            closing.cancel()
         self._attempted.clear()
 
     @property
@@ -146,42 +152,47 @@ class Carrier:
         return self._line
 
     async def _keep_a_line(self) -> None:
-        failures = 0
         while True:
-            line = self._make_line()
-            opening = asyncio.create_task(line.open())
+            opened_at = time.monotonic()
             try:
-                await asyncio.wait({opening}, timeout=_OPEN_SECONDS)
-                if not opening.done():
-                    raise TimeoutError  # noqa: TRY301 - as if it had raised by itself
-                opening.result()
-                failures = 0
-                await self._watch(line)
+                await self._use_a_line()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next line is a new one
                 self._note(error)
-            finally:
-                self._line = None
-                self._there.clear()
-                closing = asyncio.create_task(_close(line, opening))
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
             self._attempted.set()
-            longest = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
-            failures = min(failures + 1, 16)
+            # A line that breaks as soon as it is used is as good as none.
+            held = time.monotonic() - opened_at > _HELD_SECONDS
+            self._failures = 0 if held else min(self._failures + 1, 16)
+            longest = min(_FIRST_PAUSE_SECONDS * 2**self._failures, _LONGEST_PAUSE_SECONDS)
             # Many workers lose one broker at the same moment; they come back one by one.
             await asyncio.sleep(CHANCE.uniform(longest / 2, longest))
 
-    async def _watch(self, line: Line) -> None:
-        """Let others use the line until it breaks.
+    async def _use_a_line(self) -> None:
+        """Make a line, and let others use it until it breaks.
 
         Raises:
-            Exception: why it broke.
+            Exception: why it did not open, or why it broke.
         """
+        line = self._make_line()
+        opening = asyncio.create_task(line.open())
+        try:
+            await asyncio.wait({opening}, timeout=_OPEN_SECONDS)
+            if not opening.done():
+                raise TimeoutError
+            opening.result()
+            await self._watch(line)
+        finally:
+            self._line = None
+            self._there.clear()
+            closing = asyncio.create_task(_close(line, opening))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _watch(self, line: Line) -> None:
         broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._line, self._broken = line, broken
         self._there.set()
         self._attempted.set()
-        self._down_since = None
+        self._is_down_known = False
         _LOG.info("connected to the queue")
         while True:
             await asyncio.wait({broken}, timeout=_PROBE_EVERY_SECONDS)
@@ -200,8 +211,8 @@ class Carrier:
     def _note(self, error: Exception) -> None:
         """Remember why there is no line; say it once, not at each attempt."""
         self._last_error = _told(error)
-        if self._down_since is None:
-            self._down_since = time.monotonic()
+        if not self._is_down_known:
+            self._is_down_known = True
             _LOG.warning("the queue is not connected, and hints wait for the scan: %s", self._last_error)
 
     # Taking.
@@ -228,14 +239,15 @@ class Carrier:
         # Python 3.12, and redis-py uses it with every command.
         while self._take is take and self._line is line:
             await self._taking.place()
-            delivery = None
+            begun = False
             try:
                 delivery = await line.next()
+                if delivery is not None and self._take is take:
+                    self._taking.begin(delivery, take)
+                    begun = True
             finally:
-                if delivery is None:
+                if not begun:
                     self._taking.leave()
-            if delivery is not None:
-                self._taking.begin(delivery, take)
 
 
 async def _publish(line: Line, hint: Hint, confirmed: list[Hint]) -> None:
@@ -244,9 +256,15 @@ async def _publish(line: Line, hint: Hint, confirmed: list[Hint]) -> None:
 
 
 async def _close(line: Line, opening: asyncio.Task[None]) -> None:
-    """Close a line once it is open, or has failed to: clients that are told to stop half-way leave something behind."""
-    await asyncio.wait({opening}, timeout=_HALF_OPEN_SECONDS)
-    opening.cancel()
+    """Close a line once it is open, or has failed to."""
+    try:
+        await asyncio.wait({opening}, timeout=_CLOSE_SECONDS)
+    finally:
+        opening.cancel()
+        await _close_now(line)
+
+
+async def _close_now(line: Line) -> None:
     try:
         async with asyncio.timeout(_CLOSE_SECONDS):
             await line.close()
@@ -258,7 +276,7 @@ async def _end(task: asyncio.Task[None] | None) -> None:
     """Cancel a task and wait until it has ended, but not for ever: not every client ends when it is told to."""
     if task is not None and not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=_STOP_SECONDS)
+        await asyncio.wait({task}, timeout=_END_SECONDS)
 
 
 def _why(ended: asyncio.Task[None]) -> Exception:

@@ -15,6 +15,8 @@ Traps, and what is done about them:
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -36,7 +38,11 @@ _REPLICAS = 1
 _METADATA_MILLISECONDS = 5_000
 # As short as Kafka allows by default.
 _SESSION_MILLISECONDS = 6_000
+# Longer than a group takes to share its partitions out anew, and shorter than the client's 40 s for a dead server.
+_REQUEST_MILLISECONDS = 15_000
 _WAIT_SECONDS = 1.0
+_SERVER = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?")
+_PROBE_SECONDS = 4.0
 
 
 class KafkaLine:
@@ -50,10 +56,12 @@ class KafkaLine:
             namespace: whose hints.
             security: how to log in, one of FastStream's ``SASL…``; None is plain text without a login.
         """
+        self._servers = servers
         self._topic = Topic(queue_name(namespace), num_partitions=_PARTITIONS, replication_factor=_REPLICAS)
         self._broker = KafkaBroker(
             servers,
             metadata_max_age_ms=_METADATA_MILLISECONDS,
+            request_timeout_ms=_REQUEST_MILLISECONDS,
             security=security,
             ack_policy=AckPolicy.MANUAL,
             apply_types=False,
@@ -75,6 +83,7 @@ class KafkaLine:
         Raises:
             Exception: the topic can't be made.
         """
+        await _somebody_listens(self._servers)
         await self._broker.connect()
         for made in await self._broker.config.admin.create_topics([self._topic]):
             if made.error is not None:
@@ -97,7 +106,7 @@ class KafkaLine:
         Raises:
             ConnectionError: it does not.
         """
-        if not await self._broker.ping(timeout=2.0):
+        if not await self._broker.ping(timeout=_PROBE_SECONDS):
             raise ConnectionError("Kafka does not answer")
 
     async def close(self) -> None:
@@ -106,16 +115,31 @@ class KafkaLine:
 
 
 def servers_of(url: str) -> list[str]:
-    """Read ``kafka://host:port,host:port``.
+    """Read ``kafka://host:port,host:port``; the port is 9092 if there is none.
 
     Raises:
         ConfigurationError: there is more in it, or less.
     """
-    servers = url.partition("://")[2].rstrip("/")
-    if not servers or any(sign in servers for sign in "@/?"):
-        fix = "build the queue in Python with security= to log in" if "@" in servers else "leave out what follows"
+    servers = url.partition("://")[2].rstrip("/").split(",")
+    if not all(_SERVER.fullmatch(server) for server in servers):
+        fix = "build the queue in Python with security= to log in" if "@" in url else "leave out what follows"
         raise ConfigurationError([f"write kafka://host:port or kafka://host:port,host:port: {fix}"])
-    return servers.split(",")
+    return [server if server.rpartition(":")[2].isdigit() else f"{server}:9092" for server in servers]
+
+
+async def _somebody_listens(servers: list[str]) -> None:
+    """Look before the client does: each time it can't connect it leaves a producer behind that nobody can close."""
+    error: OSError | None = None
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError as failed:
+            error = failed
+        else:
+            writer.close()
+            return
+    raise ConnectionError(f"no server of {len(servers)} answers: {error}")
 
 
 class _WithHeaders(Protocol):

@@ -12,6 +12,8 @@ Traps, and what is done about them:
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from retrysafe.runtime.queues.base import Hint, encode, queue_name
 
 try:
@@ -30,6 +32,8 @@ _REPEAT_SECONDS = 0.9
 # After this long a message goes to another worker; taking one ends much sooner.
 _ACK_WAIT_SECONDS = 30.0
 _PULL_SECONDS = 1.0
+# The client's own half second is short for a stream that is synced to disk.
+_PUBLISH_SECONDS = 5.0
 
 
 class NatsLine:
@@ -43,6 +47,9 @@ class NatsLine:
             namespace: whose hints.
             ack_wait_seconds: when a message that was not acknowledged goes to another worker; set when the consumer
                 is made for the first time.
+
+        Raises:
+            ValueError: a server has no host, or a port that is no number.
         """
         self._subject = queue_name(namespace)
         # A stream's name may hold no dots.
@@ -57,8 +64,12 @@ class NatsLine:
             duplicate_window=_REPEAT_SECONDS,
         )
         scheme, _, servers = url.partition("://")
+        addresses = [f"{scheme}://{server}" for server in servers.split(",")]
+        # The client would find out at each attempt to connect.
+        if not all(address.hostname and address.port != 0 for address in map(urlsplit, addresses)):
+            raise ValueError("a server has no host")
         self._broker = NatsBroker(
-            [f"{scheme}://{server}" for server in servers.split(",")],
+            addresses,
             allow_reconnect=False,
             # These are about the first connection, too, which the client would otherwise try for ever.
             max_reconnect_attempts=1,
@@ -83,7 +94,9 @@ class NatsLine:
     async def publish(self, hint: Hint) -> None:
         """Send a hint; returns when the stream has it, or had it already."""
         headers = {"Nats-Msg-Id": f"{hint.operation_id}:{hint.fence}"}
-        await self._broker.publish(encode(hint), self._subject, headers=headers, stream=self._stream.name)
+        await self._broker.publish(
+            encode(hint), self._subject, headers=headers, stream=self._stream.name, timeout=_PUBLISH_SECONDS
+        )
 
     async def next(self) -> NatsMessage | None:
         """Wait a second for a message.
@@ -107,8 +120,6 @@ class NatsLine:
 
     async def close(self) -> None:
         """Close the connection; what was not acknowledged goes to others after a while."""
-        try:
-            await self._broker.stop()
-        finally:
-            if self._client is not None and not self._client.is_closed:
-                await self._client.close()
+        # Not the broker's own way, which asks the server for a farewell that a dead one never gives.
+        if self._client is not None:
+            await self._client.close()

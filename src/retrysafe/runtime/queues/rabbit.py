@@ -56,7 +56,7 @@ class RabbitLine:
         queue = RabbitQueue(self._name, QueueType.QUORUM, arguments=limits)
         self._broker = RabbitBroker(
             url,
-            client_properties={"heartbeat": _HEARTBEAT_SECONDS},
+            client_properties={} if "heartbeat=" in url else {"heartbeat": _HEARTBEAT_SECONDS},
             # A message that no queue takes is an error, not a success.
             default_channel=Channel(prefetch_count=parallel, on_return_raises=True),
             timeout=_CONNECT_SECONDS,
@@ -110,11 +110,9 @@ class RabbitLine:
 
     async def close(self) -> None:
         """Close the connection; the server gives what was not acknowledged to others."""
-        try:
-            await self._broker.stop()
-        finally:
-            if self._connection is not None:
-                await self._connection.close()
+        # First of all, because until then the client connects again and consumes for nobody; the rest ends with it.
+        if self._connection is not None:
+            await self._connection.close()
 
     def _hold(self, *arguments: Any, **options: Any) -> RobustConnection:  # noqa: ANN401 - whatever the client gives
         self._connection = RobustConnection(*arguments, **options)

@@ -34,6 +34,7 @@ _WAIT_SECONDS = 1.0
 _LOOK_EVERY_SECONDS = 10.0
 _IDLE_SECONDS = 60.0
 _SOCKET_SECONDS = 5.0
+_PROBE_SECONDS = 4.0
 _GROUP = "workers"
 _EVERYBODY = "worker"
 
@@ -95,7 +96,7 @@ class RedisLine:
         Raises:
             ConnectionError: it does not.
         """
-        if not await self._broker.ping(timeout=_WAIT_SECONDS):
+        if not await self._broker.ping(timeout=_PROBE_SECONDS):
             raise ConnectionError("Redis does not answer")
 
     async def close(self) -> None:
