@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from threading import Event, Thread
 
@@ -130,7 +131,8 @@ def work_until_killed(url: str) -> None:
 
 def fork_inside_a_transaction(url: str) -> None:
     """Fork while a thread has a claim's row locked; then both processes wait to be killed."""
-    store = PostgresStore(url)
+    # The server must not end the session for being idle, but for its process being dead.
+    store = PostgresStore(url, timeout=timedelta(hours=1))
     claim = claimed(store)
     locked = Event()
 

@@ -23,8 +23,7 @@ from tests.stores.postgres.conftest import Sight
 from tests.stores.postgres.relay import relay
 from tests.stores.postgres.tools import claimed, one_statement, read, recording, until
 
-SOON = timedelta(seconds=0.3)
-SLEEP = one_statement("SELECT pg_sleep(60)")
+SOON = timedelta(seconds=1)
 SESSION = one_statement("SELECT pg_backend_pid()")
 END_OTHERS = (
     "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
@@ -76,7 +75,7 @@ class TestServer:
         self, own_postgres: Service, face: Face
     ) -> None:
         """D1: it says nothing, and nobody waits for ever."""
-        runner = Runner(PostgresStore(own_postgres.url, timeout=timedelta(seconds=1)), face)
+        runner = Runner(PostgresStore(own_postgres.url, timeout=timedelta(seconds=2)), face)
         runner.claimed(an_ask("before"))
         own_postgres.freeze()
         try:
@@ -166,24 +165,38 @@ class TestSessions:
             assert runner.read(claim).outcome == b"first"
             runner.close()
 
+    def test_the_server_is_told_when_to_end_us(self, database: str, face: Face) -> None:
+        """C7: so that a frozen process does not keep rows locked."""
+        runner = Runner(PostgresStore(database, timeout=timedelta(seconds=7)), face)
+        names = ("statement_timeout", "idle_in_transaction_session_timeout")
+        asked = one_statement(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+        assert runner.run(asked) == [("7s", "7s")]
+        runner.close()
+
     def test_a_statement_that_takes_too_long_is_ended_by_the_server(self, database: str, face: Face) -> None:
         """D1: and the connection is as good as before."""
-        runner = Runner(PostgresStore(database, timeout=SOON), face)
+        runner = Runner(PostgresStore(database), face)
         session = runner.run(SESSION)
+
+        def slow() -> Program[None]:
+            yield Statement("SET LOCAL statement_timeout = 20")
+            yield Statement("SELECT pg_sleep(60)")
+
         with pytest.raises(StoreUnavailable, match="statement timeout"):
-            runner.run(SLEEP)
+            runner.run(slow)
         assert runner.run(SESSION) == session
         runner.close()
 
     def test_a_transaction_that_does_nothing_is_ended_by_the_server(
         self, database: str, sight: Sight, face: Face
     ) -> None:
-        """C7: so that a frozen process does not keep rows locked."""
-        runner = Runner(PostgresStore(database, timeout=SOON), face)
+        """C7."""
+        runner = Runner(PostgresStore(database), face)
         runner.open()
 
         def idle() -> Program[None]:
             answer = yield Statement("SELECT pg_backend_pid()")
+            yield Statement("SET LOCAL idle_in_transaction_session_timeout = 20")
             alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
             until(lambda: sight.execute(alive, (answer.rows[0][0],)).fetchone() == (0,))
             yield Statement("SELECT 1")
@@ -208,11 +221,11 @@ class TestSessions:
         store = PostgresStore(database, pool=1, timeout=SOON)
 
         async def crowd() -> list[Any]:
-            slow = asyncio.ensure_future(store.arun(one_statement("SELECT pg_sleep(0.2)")))
+            slow = asyncio.ensure_future(store.arun(one_statement("SELECT pg_sleep(0.1)")))
             quick = await asyncio.gather(*(store.arun(SESSION) for _ in range(5)))
             await slow
             with pytest.raises(StoreUnavailable, match="all 1 connections"):
-                await asyncio.gather(*(store.arun(one_statement("SELECT pg_sleep(0.25)")) for _ in range(4)))
+                await asyncio.gather(*(store.arun(one_statement("SELECT pg_sleep(0.6)")) for _ in range(4)))
             return quick
 
         quick = asyncio.run(crowd())

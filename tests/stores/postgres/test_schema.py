@@ -180,9 +180,9 @@ def test_a_migration_is_not_ended_by_the_time_limit_of_statements(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D1: a large table takes its time."""
-    slow = Migration(2, "0002_slow", "SELECT pg_sleep(1.5);", "0")
+    slow = Migration(2, "0002_slow", "SELECT pg_sleep(3.5);", "0")
     monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), slow))
-    assert migrate(replace(settings, timeout_seconds=0.2)) == (*migrations(), slow)
+    assert migrate(replace(settings, timeout_seconds=1.0)) == (*migrations(), slow)
 
 
 class TestTriggers:

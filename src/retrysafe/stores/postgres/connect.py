@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Generator
 from dataclasses import dataclass
 from math import inf
+from select import POLLIN, POLLOUT
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.waiting import Ready, Wait
 
 from retrysafe.errors import ConfigurationError
 
@@ -97,13 +100,13 @@ class Connection(psycopg.Connection[Any]):
 
     patience_seconds: float = inf
 
-    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:  # noqa: ANN401 - each version's own
+    def wait(self, gen: PQGen[RV], *_: Any, **__: Any) -> RV:  # noqa: ANN401 - each version's own
         """Wait for the server.
 
         Raises:
             psycopg.OperationalError: it does not answer.
         """
-        return super().wait(_patiently(gen, self.patience_seconds), *args, **options)
+        return _wait(gen, self.pgconn.socket, self.patience_seconds)
 
 
 class AsyncConnection(psycopg.AsyncConnection[Any]):
@@ -135,19 +138,42 @@ async def aconnect(settings: Settings) -> AsyncConnection:
     return connection
 
 
+def _wait(gen: PQGen[RV], socket: int, seconds: float) -> RV:
+    """Drive a generator of the driver's; older versions' own way to do so knows no end."""
+    look = select.poll()
+    give_up_at = monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            look.register(socket, (POLLIN if wanted & Wait.R else 0) | (POLLOUT if wanted & Wait.W else 0))
+            found = look.poll(None if seconds == inf else max(0.0, give_up_at - monotonic()) * 1000)
+            if not found:
+                raise _silent(seconds)
+            # An error can be read, too.
+            [(_, events)] = found
+            wanted = gen.send((Ready.R if events & ~POLLOUT else 0) | (Ready.W if events & POLLOUT else 0))
+    except StopIteration as end:
+        value: RV = end.value
+        return value
+
+
 def _patiently(gen: PQGen[RV], seconds: float) -> Generator[Any, Any, RV]:
-    """Wrap a generator of the driver's, whose loop looks in ten times a second when nothing comes."""
+    """Wrap a generator for the driver's loop, which looks in ten times a second when nothing comes."""
     give_up_at = monotonic() + seconds
     try:
         wanted = next(gen)
         while True:
             ready = yield wanted
             if not ready and monotonic() > give_up_at:
-                raise psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s")
+                raise _silent(seconds)
             wanted = gen.send(ready)
     except StopIteration as end:
         value: RV = end.value
         return value
+
+
+def _silent(seconds: float) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s")
 
 
 def _default(keyword: str) -> str:
