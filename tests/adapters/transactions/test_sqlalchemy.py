@@ -154,6 +154,33 @@ def test_what_it_rolls_back_is_gone_and_what_follows_is_limited_again(place: Pla
     assert _counters(place) == ["a", "b", "d", "e"]
 
 
+def test_closing_the_session_does_not_lose_what_it_wrote_before_the_commit(place: Place) -> None:
+    """R11: else the outcome would be recorded, and the effect gone."""
+
+    def transfer(op: Any) -> Response:
+        with op.session as session:
+            session.add(_new("c"))
+            session.flush()
+        return Response(201)
+
+    assert place.call(transfer, "transaction").status == 201
+    assert _counters(place) == ["a", "b", "c"]
+
+
+def test_a_transaction_that_somebody_else_ended_records_nothing(place: Place) -> None:
+    """R11: whatever became of its effects, they are apart from the outcome."""
+
+    def transfer(op: Any) -> Response:
+        op.session.add(_new("c"))
+        op.session.flush()
+        op.session.invalidate()
+        return Response(201)
+
+    with pytest.raises(ConfigurationError, match="ended the transaction"):
+        place.call(transfer, "transaction")
+    assert (_counters(place), place.state) == (["a", "b"], State.RELEASED)
+
+
 def test_a_session_that_would_use_a_second_database_is_refused(place: Place, engine: sqlalchemy.Engine) -> None:
     """D3, R11: when it is made, where its binds say so; else before it writes there."""
     elsewhere = sqlalchemy.create_engine("sqlite://")

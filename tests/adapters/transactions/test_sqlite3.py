@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_a_deferred_constraint_is_a_certain_answer_to_the_commit(tmp_path: Path,
         transaction.commit()
     transaction.rollback()
     assert place.effects == 0
+
+
+def test_a_transaction_that_is_forgotten_lets_go_of_the_file_at_once(found: Found) -> None:
+    """R11: and not when the garbage is collected next."""
+    place = found("sqlite3")
+    gc.disable()
+    try:
+        place.binding.begin(10.0)
+        place.execute("UPDATE counters SET value = 1")
+    finally:
+        gc.enable()
 
 
 def test_coroutines_use_it_in_threads_and_wait_for_the_file_there(found: Found) -> None:

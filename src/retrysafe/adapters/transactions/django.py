@@ -100,6 +100,9 @@ class DjangoTransaction:
         self._atomic = atomic
         self._open = True
         self._committed = False
+        # When a request begins and ends, Django closes connections that are not in autocommit mode. A guard around
+        # Django begins before the request does.
+        connection.close_if_unusable_or_obsolete = _leave_open
         # The first of its kind, so that it tells an error of the commit from one of the application's own.
         db.transaction.on_commit(self._note_commit, using=connection.alias)
 
@@ -128,6 +131,8 @@ class DjangoTransaction:
                 raise
             else:
                 raise CommitUnknown from error
+        finally:
+            self._leave()
 
     def rollback(self) -> None:
         """Roll back; safe to repeat."""
@@ -136,9 +141,17 @@ class DjangoTransaction:
             undone = db.DatabaseError("rolled back")
             with suppress(Exception):
                 self._atomic.__exit__(type(undone), undone, None)
+            self._leave()
+
+    def _leave(self) -> None:
+        del self.handle.close_if_unusable_or_obsolete
 
     def _note_commit(self) -> None:
         self._committed = True
+
+
+def _leave_open() -> None:
+    """Stand in for the method that would close the connection."""
 
 
 def run_on(connection: Any, program: Factory[T]) -> T:  # noqa: ANN401 - Django has no types of its own

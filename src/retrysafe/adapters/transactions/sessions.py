@@ -72,6 +72,9 @@ class OwnSession:
         self._root: SessionTransaction | None = None
         self._connection: ref[Connection] | None = None
         _OWN[session] = self
+        # Who is done with a `scoped_session` closes it, such as Flask-SQLAlchemy at the end of the request; then the
+        # commit is still to come, and what was written would be gone before it.
+        vars(session)["close"] = _stay_open
 
     def enter(self, session: Session) -> None:
         """Begin, or join what the session has begun already.
@@ -97,6 +100,9 @@ class OwnSession:
                 # A savepoint.
                 return
             raise ConfigurationError([_BOUND_ELSEWHERE])
+        if self._root is not None:
+            # The one before was ended by somebody, and not by `session.rollback()`.
+            raise ConfigurationError([ENDED])
         level = connection.get_execution_options().get(
             "isolation_level", getattr(connection.dialect, "_on_connect_isolation_level", None)
         )
@@ -113,6 +119,11 @@ class OwnSession:
             case _:
                 pass
 
+    def rolled_back(self, transaction: SessionTransaction) -> None:
+        """Note that the operation's code rolls back what it did so far, and goes on in a new transaction."""
+        if transaction is self._root:
+            self._root = self._connection = None
+
 
 _OWN: WeakKeyDictionary[Session, OwnSession] = WeakKeyDictionary()
 _CONNECTIONS: WeakKeyDictionary[Connection, OwnSession] = WeakKeyDictionary()
@@ -121,8 +132,9 @@ _BEGAN_INSIDE: WeakSet[Session] = WeakSet()
 
 
 def disown(session: Session) -> None:
-    """Say that a session is not ours any more."""
+    """Say that a session is not ours any more, and may be closed."""
     _OWN.pop(session, None)
+    vars(session).pop("close", None)
 
 
 def run_on_connection(connection: Connection, program: Program[Any]) -> Any:  # noqa: ANN401 - what the program returns
@@ -134,6 +146,7 @@ def run_on_connection(connection: Connection, program: Program[Any]) -> Any:  # 
 def watch() -> None:
     """Listen, from now on, to every session and engine of the process."""
     event.listen(Session, "after_begin", _after_begin)
+    event.listen(Session, "after_soft_rollback", _after_rollback)
     event.listen(Session, "before_attach", _before_attach)
     event.listen(Session, "before_flush", _before_flush)
     # Before the application's own, which may raise.
@@ -164,6 +177,16 @@ def _after_begin(session: Session, _: SessionTransaction, connection: Connection
         _BEGAN_INSIDE.add(session)
     else:
         _BEGAN_INSIDE.discard(session)
+
+
+def _after_rollback(session: Session, transaction: SessionTransaction) -> None:
+    own = _OWN.get(session)
+    if own is not None:
+        own.rolled_back(transaction)
+
+
+def _stay_open() -> None:
+    """Stand in for ``Session.close``."""
 
 
 def _before_attach(session: Session, instance: object) -> None:

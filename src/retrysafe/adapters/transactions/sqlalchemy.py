@@ -18,7 +18,7 @@ try:
     )
     from sqlalchemy.orm import Session, scoped_session, sessionmaker
 except ImportError as missing:
-    raise ImportError("this binding needs SQLAlchemy 2: pip install 'retrysafe[sqlalchemy]'") from missing
+    raise ImportError("this binding needs SQLAlchemy 2 and greenlet: pip install 'retrysafe[sqlalchemy]'") from missing
 
 from retrysafe.adapters.transactions import sessions
 from retrysafe.adapters.transactions.ending import to_the_end
@@ -143,6 +143,7 @@ class SQLAlchemyTransaction:
 
     def _close(self) -> None:
         self._own.ending = True
+        sessions.disown(self.handle)
         try:
             if not self._own.unusable:
                 self.handle.close()
@@ -151,7 +152,6 @@ class SQLAlchemyTransaction:
         if self._own.unusable:
             with suppress(Exception):
                 self.handle.invalidate()
-        sessions.disown(self.handle)
 
 
 class AsyncSQLAlchemyTransactions:

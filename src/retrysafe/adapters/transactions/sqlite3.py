@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from os import PathLike, fspath
@@ -83,8 +84,11 @@ class SQLite3Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Take over a connection with an open transaction."""
         self.handle = connection
-        self._ending = False
-        connection.set_authorizer(self._authorize)
+        self._gate = _Gate()
+        # Also when it is forgotten, such as by a task that was cut off while a thread opened it: the lock of the file
+        # must not wait for the garbage to be collected.
+        self._close = weakref.finalize(self, _close, connection)
+        connection.set_authorizer(self._gate.authorize)
 
     def run(self, program: Factory[T]) -> T:
         """Run a program of the store in this transaction.
@@ -103,7 +107,7 @@ class SQLite3Transaction:
             CommitUnknown: the disk failed in the middle of it.
             sqlite3.Error: it was rolled back.
         """
-        self._ending = True
+        self._gate.is_open = True
         try:
             self.handle.execute("COMMIT")
         except sqlite3.Error as error:
@@ -116,13 +120,18 @@ class SQLite3Transaction:
 
     def rollback(self) -> None:
         """Roll back and close; safe to repeat."""
-        self._ending = True
-        with suppress(sqlite3.Error):
-            # Closing rolls back whatever is open.
-            self.handle.close()
+        self._close()
 
-    def _authorize(self, action: int, what: str | None, *_: str | None) -> int:
-        if action != sqlite3.SQLITE_TRANSACTION or what == "BEGIN" or self._ending:
+
+class _Gate:
+    """Lets nobody commit or roll back but us."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def authorize(self, action: int, what: str | None, *_: str | None) -> int:
+        """Answer to SQLite, which asks about each thing that a statement wants to do."""
+        if self.is_open or action != sqlite3.SQLITE_TRANSACTION or what == "BEGIN":
             return sqlite3.SQLITE_OK
         # The driver says no more than "not authorized".
         logging.getLogger("retrysafe").error(ENDED)
@@ -150,6 +159,12 @@ def _fetch(cursor: sqlite3.Cursor, statement: Statement) -> Answer:
     if cursor.description is None:
         return Answer(changed=max(cursor.rowcount, 0))
     return Answer(cursor.fetchall(), max(cursor.rowcount, 0))
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        # It rolls back whatever is open.
+        connection.close()
 
 
 def _connect(path: str) -> sqlite3.Connection:
