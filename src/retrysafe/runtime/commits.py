@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
@@ -94,7 +95,7 @@ class Commits:
         if id(self._plain) not in self._verified:
             try:
                 self._verify(open_.run(_read_pepper), self._plain)
-            except Exception as error:
+            except BaseException as error:
                 open_.rollback()
                 raise _elsewhere(error) from error
         return open_
@@ -109,7 +110,12 @@ class Commits:
             return await self._abegin(limit_seconds)
         if getattr(self._plain, "thread_bound", False):
             raise ConfigurationError([_THREAD_BOUND])
-        return await asyncio.to_thread(self.begin, limit_seconds)
+        opening = _Opening(partial(self.begin, limit_seconds))
+        try:
+            return await asyncio.to_thread(opening.open)
+        except asyncio.CancelledError:
+            opening.give_up()
+            raise
 
     async def _abegin(self, limit_seconds: float) -> AsyncTransaction:
         binding = self._async
@@ -119,7 +125,7 @@ class Commits:
         if id(binding) not in self._verified:
             try:
                 self._verify(await open_.run(_read_pepper), binding)
-            except Exception as error:
+            except BaseException as error:
                 await open_.rollback()
                 raise _elsewhere(error) from error
         return open_
@@ -294,13 +300,39 @@ class Commits:
         raise error
 
 
+class _Opening:
+    """A transaction that a thread opens for an event loop; if nobody waits for it any more, it is rolled back."""
+
+    def __init__(self, begin: Callable[[], Transaction]) -> None:
+        self._begin = begin
+        self._door = Lock()
+        self._opened: Transaction | None = None
+        self._wanted = True
+
+    def open(self) -> Transaction:
+        """Open it, in a thread."""
+        opened = self._begin()
+        with self._door:
+            self._opened, wanted = opened, self._wanted
+        if not wanted:
+            opened.rollback()
+        return opened
+
+    def give_up(self) -> None:
+        """Have it rolled back in a thread: in the one that opens it, or if that is done, in another one."""
+        with self._door:
+            self._wanted, opened = False, self._opened
+        if opened is not None:
+            asyncio.get_running_loop().run_in_executor(None, opened.rollback)
+
+
 def _read_pepper() -> Program[bytes | None]:
     """Read by what a store's database is recognised (K4)."""
     answer = yield Statement("SELECT pepper FROM retrysafe_meta")
     return bytes(answer.rows[0][0]) if answer.rows else None
 
 
-def _elsewhere(error: Exception) -> Exception:
+def _elsewhere(error: BaseException) -> BaseException:
     """Take a database without our tables for what it is: another one."""
     if isinstance(error, ConfigurationError) or "retrysafe_meta" not in str(error):
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 from retrysafe import SHARED, AttemptSuperseded, ConfigurationError, InProgress, Policy, Response, RetrySafe, State
 from retrysafe.protocol.operator import Intervention, Verb
 from retrysafe.stores.base import Query
+from tests.adapters.transactions.conftest import Found
 from tests.adapters.transactions.places import EVERY, FOR_LOOPS, FOR_THREADS, ON_POSTGRES, PATIENCE_SECONDS, Place
 
 every_binding = pytest.mark.parametrize("place", EVERY, indirect=True)
@@ -208,3 +210,25 @@ def test_without_a_binding_the_fix_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"transactions="):
         transfer(key="k")
     guard.close()
+
+
+def test_a_caller_that_is_cancelled_while_a_thread_opens_its_transaction_leaves_none_open(found: Found) -> None:
+    """C7, R11: the thread cannot be stopped, and what it opened nobody else would give back."""
+    place = found("psycopg pool")
+    commits = place.guard.engine().transactions
+    # All that there are.
+    held = [place.begin(), place.begin()]
+
+    async def cut_off() -> None:
+        waiting = asyncio.ensure_future(commits.abegin(30.0))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        for transaction in held:
+            transaction.rollback()
+
+    asyncio.run(cut_off())
+    held = [place.begin(), place.begin()]
+    for transaction in held:
+        transaction.rollback()

@@ -140,10 +140,15 @@ def test_an_async_route_uses_a_session_of_its_loop(kind: str, found: Found) -> N
     assert (place.effects, place.state) == (1, State.DONE)
 
 
-def test_an_application_with_a_late_dependency_does_not_start(place: Place, maker: sessionmaker[Session]) -> None:
+@pytest.mark.parametrize("is_around", [False, True])
+def test_an_application_with_a_late_dependency_does_not_start(
+    place: Place, maker: sessionmaker[Session], is_around: bool
+) -> None:
     """R11: it is told before the first request, with the fix."""
     app = FastAPI()
-    app.add_middleware(RetrySafeMiddleware, guard=place.guard)
+    served: Any = RetrySafeMiddleware(app, place.guard) if is_around else app
+    if not is_around:
+        app.add_middleware(RetrySafeMiddleware, guard=place.guard)
 
     async def late() -> AsyncIterator[Session]:
         with maker() as session:
@@ -162,7 +167,7 @@ def test_an_application_with_a_late_dependency_does_not_start(place: Place, make
             told.append(message)
 
         try:
-            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+            await served({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
         except ConfigurationError as error:
             told.append({"message": str(error)})
         return " ".join(str(message.get("message")) for message in told)

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from retrysafe.adapters.asgi.body import RequestBody, declared_length
 from retrysafe.adapters.asgi.exchange import Exchange
-from retrysafe.adapters.asgi.late import late_commits
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
+from retrysafe.adapters.transactions.fastapi import refuse_late_commits
 from retrysafe.errors import ConfigurationError, RequestRefused, RetrySafeError, StoreError, StoreUnavailable
 from retrysafe.http.codes import code_of
 from retrysafe.http.problem import problem_response
@@ -278,7 +278,8 @@ class RetrySafeMiddleware:
     # Start and stop.
 
     async def _start(self) -> None:
-        if problems := late_commits(self._template.get("app"), self._is_transaction):
+        # Among the middleware of an application, that is named in the scope; around it, it is what we have in hand.
+        if problems := refuse_late_commits(self._template.get("app", self._app), self._is_transaction):
             raise ConfigurationError(problems)
         self._loop = asyncio.get_running_loop()
         self._guard.retain()
