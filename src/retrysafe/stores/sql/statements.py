@@ -1,4 +1,4 @@
-"""The statements of a database's ``queries.sql``, by name, with their lists of columns and states filled in."""
+"""A database's statements, by name, with their lists of columns and states filled in."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Statements:
     """
 
     def __init__(self, package: str) -> None:
-        """Read ``queries.sql`` of a package."""
-        named = dict(_NAMED.findall(files(package).joinpath("queries.sql").read_text("utf-8")))
+        """Read what all databases share, and what a package has in its ``queries.sql``."""
+        named = _read(__package__) | _read(package)
         lists = {
             # A database may have a type of its own for digests, which are bytes here.
             "digest": named.get("digest", "?").strip(),
@@ -69,6 +69,10 @@ class Statements:
         if found is None:
             found = self._filled[name, variant] = Template(self._texts[name]).substitute({blank: text})
         return found
+
+
+def _read(package: str) -> dict[str, str]:
+    return dict(_NAMED.findall(files(package).joinpath("queries.sql").read_text("utf-8")))
 
 
 def _columns(columns: Sequence[str], named: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The verbs of the SQLite store: those that all SQL databases share, over ``queries.sql`` and the host's clock."""
+"""The verbs of the SQLite store: those that all SQL databases share, over its statements and the host's clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retrysafe.stores.sql.statements import Statements
 
 @cache
 def statements() -> Statements:
-    """Read ``queries.sql`` once per process."""
+    """Read the ``queries.sql`` files once per process."""
     return Statements("retrysafe.stores.sqlite")
 
 

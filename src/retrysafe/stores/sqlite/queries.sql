@@ -1,71 +1,10 @@
--- Every statement of the SQLite store, by name. `$columns`, `$leased` and the like are filled in from
--- `protocol/states.py` and `stores/rows.py`, so that each write leaves only the states that it may leave.
--- A write proves its right: it compares digest, operation and fence (C4).
-
--- name: begin
-INSERT INTO retrysafe_checkpoint (
-    digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
-    operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
-)
-VALUES (?, 1, 'running', ?, 1, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (digest) DO NOTHING
-
--- name: read
-SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
+-- What SQLite words by itself; the rest of its statements is in `stores/sql/queries.sql`.
 
 -- name: lock
 SELECT $columns FROM retrysafe_checkpoint WHERE digest = ?
 
 -- name: claim
 (?, ?, ?, ?)
-
--- name: forget
-DELETE FROM retrysafe_checkpoint
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $purgeable AND tombstone_until <= ?
-
--- name: take
-UPDATE retrysafe_checkpoint
-SET state = 'running', fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?, lease_until = ?,
-    due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, reason = NULL, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_running
-
--- name: take_to_undo
-UPDATE retrysafe_checkpoint
-SET state = 'undoing', undoing = 1, fence = fence + 1, attempt = attempt + 1, deaths = ?, attempt_id = ?,
-    lease_until = ?, due_at = ?, mode = ?, name = ?, tombstone_until = ?, request = ?, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undoing
-
--- name: park_abandoned
-UPDATE retrysafe_checkpoint
-SET state = 'parked', deaths = deaths + 1, attempt_id = ?, reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
-
--- name: record
-UPDATE retrysafe_checkpoint
-SET state = 'done', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL, reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done AND undoing = 0
-
--- name: record_undone
-UPDATE retrysafe_checkpoint
-SET state = 'undone', finished_at = ?, outcome_until = ?, tombstone_until = ?, outcome = ?, request = NULL,
-    reason = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_undone
-
--- name: postpone
-UPDATE retrysafe_checkpoint
-SET lease_until = ?, due_at = ?, reason = ?, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $leased
-
--- name: begin_undo
-UPDATE retrysafe_checkpoint
-SET state = 'undoing', undoing = 1, deaths = 0, reason = ?, outcome = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND state = 'running'
-
--- name: memos
-SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? ORDER BY seq
-
--- name: memo
-SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? AND name = ? AND idx = ?
 
 -- name: memoize
 INSERT INTO retrysafe_step (
@@ -86,9 +25,6 @@ SET status = excluded.status, fence = excluded.fence, value = excluded.value, en
     END
 WHERE retrysafe_step.status = 'intent' AND (excluded.status <> 'intent' OR excluded.fence > retrysafe_step.fence)
 
--- name: count_message
-UPDATE retrysafe_checkpoint SET messages = messages + 1 WHERE digest = ? AND operation_id = ? AND fence = ?
-
 -- name: enqueue
 INSERT INTO retrysafe_outbox (operation_id, number, message, due_at)
 SELECT operation_id, messages, ?, ? FROM retrysafe_checkpoint WHERE digest = ?
@@ -98,9 +34,6 @@ UPDATE retrysafe_outbox
 SET due_at = ?
 WHERE place IN (SELECT place FROM retrysafe_outbox WHERE due_at <= ? ORDER BY place LIMIT ?)
 RETURNING place, operation_id, number, message
-
--- name: sent_message
-DELETE FROM retrysafe_outbox WHERE operation_id = ? AND number = ?
 
 -- name: dispatch
 SELECT $columns FROM retrysafe_checkpoint
@@ -115,27 +48,6 @@ WHERE $leased AND lease_until <= ? AND due_at <= ? AND next_hint_at <= ?
 ORDER BY lease_until, number
 LIMIT ?
 
--- name: note_hint
-UPDATE retrysafe_checkpoint SET next_hint_at = ? WHERE digest = ? AND operation_id = ? AND fence = ?
-
--- name: bring
-UPDATE retrysafe_checkpoint
-SET state = ?, fence = fence + 1, lease_until = ?, due_at = ?, undoing = ?, outcome = ?, request = ?, finished_at = ?,
-    outcome_until = ?, tombstone_until = ?, deaths = ?, reason = NULL, next_hint_at = 0
-WHERE digest = ? AND operation_id = ? AND fence = ?
-
--- name: append_audit
-INSERT INTO retrysafe_audit (at, operation_id, verb, by, note, state_before, state_after, fence_after)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-
--- name: audit
-SELECT number, at, operation_id, verb, by, note, state_before, state_after, fence_after
-FROM retrysafe_audit ORDER BY number DESC LIMIT ?
-
--- name: audit_of
-SELECT number, at, operation_id, verb, by, note, state_before, state_after, fence_after
-FROM retrysafe_audit WHERE operation_id = ? ORDER BY number DESC LIMIT ?
-
 -- name: purge_memos
 DELETE FROM retrysafe_step
 WHERE operation_id IN (
@@ -143,21 +55,6 @@ WHERE operation_id IN (
     WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
     ORDER BY number LIMIT ?
 )
-
--- name: begin_stream
-UPDATE retrysafe_checkpoint
-SET state = 'streaming'
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_streaming
-
--- name: release
-UPDATE retrysafe_checkpoint
-SET state = 'released', request = NULL
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_released
-
--- name: park
-UPDATE retrysafe_checkpoint
-SET state = 'parked', reason = ?
-WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_parked
 
 -- name: renew
 WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)
@@ -167,27 +64,6 @@ FROM held
 WHERE met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
     AND $leased
 RETURNING digest, lease_until
-
--- name: hand_over
-WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims)
-UPDATE retrysafe_checkpoint AS met
-SET lease_until = held.lease_until, due_at = due_at + (held.lease_until - met.lease_until)
-FROM held
-WHERE met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
-    AND $leased AND met.lease_until > held.lease_until
-
--- name: abandoned
-SELECT $columns FROM retrysafe_checkpoint
-WHERE $leased AND lease_until <= ? AND due_at <= ?
-ORDER BY lease_until, number
-LIMIT ?
-
--- name: purge_last
-SELECT coalesce(max(number), 0) FROM retrysafe_checkpoint
-
--- name: purge_window
-SELECT max(number), count(*)
-FROM (SELECT number FROM retrysafe_checkpoint WHERE number > ? ORDER BY number LIMIT ?) AS stretch
 
 -- name: purge_due_at
 SELECT min(
@@ -217,9 +93,6 @@ WHERE number IN (
     ORDER BY number LIMIT ?
 )
 
--- name: listing
-SELECT $listed FROM retrysafe_checkpoint WHERE $conditions ORDER BY number DESC LIMIT ?
-
 -- name: is_open
 number IN (
     SELECT number FROM retrysafe_checkpoint WHERE $leased AND lease_until < 9e999
@@ -227,14 +100,8 @@ number IN (
     SELECT number FROM retrysafe_checkpoint WHERE state = 'parked'
 )
 
--- name: is_abandoned
-number IN (SELECT number FROM retrysafe_checkpoint WHERE $leased AND lease_until <= ?)
-
 -- name: operation_begins_with
 substr(operation_id, 1, length(?)) = ?
-
--- name: is_behind
-number < (SELECT number FROM retrysafe_checkpoint WHERE operation_id = ? ORDER BY number DESC LIMIT 1)
 
 -- name: clock
 SELECT clock_high, clock_offset FROM retrysafe_meta
