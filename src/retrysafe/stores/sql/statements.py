@@ -22,7 +22,7 @@ class Statements:
 
     def __init__(self, package: str) -> None:
         """Read what all databases share, and what a package has in its ``queries.sql``."""
-        named = _read(__package__) | _read(package)
+        named = _read("retrysafe.stores.sql") | _read(package)
         lists = {
             # A database may have a type of its own for digests, which are bytes here.
             "digest": named.get("digest", "?").strip(),
