@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from retrysafe.stores.postgres.connect import Settings
+from retrysafe.stores.postgres.connect import Settings, libpq_default
 from retrysafe.stores.program import Answer, Statement
 
 _CARRIED = frozenset(
@@ -44,7 +44,7 @@ def is_there() -> bool:
 def problems(settings: Settings) -> list[str]:
     """List what a URL asks that only libpq can do."""
     asked = set(conninfo_to_dict(settings.conninfo)) - _CARRIED
-    if os.environ.get("PGSERVICE"):
+    if libpq_default("service"):
         asked.add("service")
     return [f"asyncpg cannot do what {name!r} asks: write driver=psycopg" for name in sorted(asked)]
 

@@ -76,7 +76,7 @@ class Settings:
         }
         if not self.pgbouncer:
             told = " ".join(f"-c {name}={value}" for name, value in (self._limits | self._outside).items())
-            ours["options"] = f"{told} {said.get('options') or _default('options')}".rstrip()
+            ours["options"] = f"{told} {said.get('options') or libpq_default('options')}".rstrip()
         return ours
 
     def begin(self, *, reads: bool) -> str:
@@ -207,7 +207,7 @@ def _silent(seconds: float) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s")
 
 
-def _default(keyword: str) -> str:
+def libpq_default(keyword: str) -> str:
     """Return what libpq would use by itself, such as from its environment variables."""
     for option in pq.Conninfo.get_defaults():
         if option.keyword == keyword.encode() and option.val is not None:

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from msgspec.structs import replace
+
 from retrysafe.protocol.effects import Receipt, Written
-from retrysafe.protocol.model import Ask, Checkpoint, Claim
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message
 from retrysafe.protocol.states import State
+from retrysafe.protocol.steps import Memo
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.base import Held, Lost, Renewal
-from retrysafe.stores.decisions import receipt
+from retrysafe.stores.decisions import memoizable, receipt
 from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement, whole
 from retrysafe.stores.rows import checkpoint
 from retrysafe.stores.sql.base import Instants, right
@@ -25,7 +28,8 @@ from retrysafe.stores.sql.statements import Statements
 
 _ENTER = Batch("enter", 1)
 _FINISH = Batch("finish", 3)
-BATCHES = (_ENTER, _FINISH)
+_NOTE = Batch("note", 3)
+BATCHES = (_ENTER, _FINISH, _NOTE)
 """What is run together with others."""
 
 
@@ -48,6 +52,7 @@ class PostgresVerbs(SQLVerbs):
         super().__init__(statements(), instants or _ServerInstants())
         self._by_server = instants is None
         self._enters = statements().with_asked("enter", "enter_one")
+        self._notes = statements().with_asked("note", "note_one")
         self._finishes = statements().with_asked("finish", "finish_one")
 
     @whole
@@ -65,6 +70,31 @@ class PostgresVerbs(SQLVerbs):
         answer = yield Statement(self._sql["renew"], (*columns, (yield from self._told())), ALONE)
         held = {bytes(digest) for (digest,) in answer.rows}
         return [Held() if claim.digest in held else Lost() for claim in claims]
+
+    @whole
+    def memoize(self, claim: Claim, memo: Memo, messages: Sequence[Message] = ()) -> Program[Receipt]:
+        """Write a memo under the fence (R5, I2, I3)."""
+        if messages:
+            return (yield from super().memoize(claim, memo, messages))
+        memo = replace(memo, fence=claim.fence)
+        terms = (
+            claim.operation_id,
+            memo.name,
+            memo.index,
+            claim.digest,
+            claim.fence,
+            f",{','.join(sorted(memoizable(memo)))},",
+            memo.seq,
+            memo.kind.value,
+            memo.status.value,
+            memo.value,
+            memo.undo,
+            memo.arguments,
+            memo.timeout_seconds,
+            (yield from self._told()),
+        )
+        answer = yield Statement(self._notes, terms, _NOTE)
+        return Written() if _wrote(answer, _NOTE) else (yield from self._refused_memo(claim, memo))
 
     def _told(self) -> Program[float | None]:
         """Return the instant that a statement is given: none, as it knows by itself."""

@@ -80,6 +80,33 @@ SELECT * FROM unnest(
     ?::double precision[]
 )
 
+-- name: note
+-- The checkpoint is locked, so that a take-over and this memo come one after the other (R5, C4).
+WITH asked (its_operation_id, its_name, its_index, its_digest, its_fence, its_states, its_seq, its_kind, its_status,
+    its_value, its_undo, its_arguments, its_timeout_seconds, its_now
+) AS ($asked)
+INSERT INTO retrysafe_step (
+    operation_id, name, idx, seq, kind, status, fence, value, undo, arguments, timeout_seconds, began_at, ended_at
+)
+SELECT its_operation_id, its_name, its_index, its_seq, its_kind, its_status, its_fence, its_value, its_undo,
+    its_arguments, its_timeout_seconds, $instant, CASE WHEN its_status <> 'intent' THEN $instant END
+FROM asked JOIN retrysafe_checkpoint AS met
+    ON met.digest = encode(its_digest, 'hex')::uuid AND met.operation_id = its_operation_id AND met.fence = its_fence
+WHERE strpos(its_states, ',' || met.state || ',') > 0
+FOR UPDATE OF met
+$over_intent
+RETURNING operation_id, name, idx, TRUE
+
+-- name: note_one
+SELECT ?::text, ?::text, ?::integer, ?::bytea, ?::integer, ?::text, ?::integer, ?::text, ?::text, ?::bytea, ?::text,
+    ?::bytea, ?::double precision, ?::double precision
+
+-- name: note_many
+SELECT * FROM unnest(
+    ?::text[], ?::text[], ?::integer[], ?::bytea[], ?::integer[], ?::text[], ?::integer[], ?::text[], ?::text[],
+    ?::bytea[], ?::text[], ?::bytea[], ?::double precision[], ?::double precision[]
+)
+
 -- name: memoize
 INSERT INTO retrysafe_step (
     operation_id, name, idx, seq, kind, status, fence, value, undo, arguments, timeout_seconds, began_at, ended_at
@@ -89,6 +116,9 @@ SELECT ?::text, ?::text, ?::integer, ?::integer, ?::text, ?::text, ?::integer, ?
 FROM retrysafe_checkpoint
 WHERE digest = $digest AND operation_id = ? AND fence = ? AND $states
 FOR UPDATE
+$over_intent
+
+-- name: over_intent
 ON CONFLICT (operation_id, name, idx) DO UPDATE
 SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
     timeout_seconds = CASE

@@ -55,6 +55,10 @@ class StepVerbs(ClaimVerbs):
             if messages:
                 yield from self._enqueue(claim, messages, now)
             return Written()
+        return (yield from self._refused_memo(claim, memo))
+
+    def _refused_memo(self, claim: Claim, memo: Memo) -> Program[Receipt]:
+        """Tell a memo that changed nothing whether it had been written before, or is refused (D4, C4)."""
         met = yield from self.read(claim.digest)
         found = yield Statement(self._sql["memo"], (claim.operation_id, memo.name, memo.index))
         return memo_receipt(met, claim, memo_of(found.rows[0]) if found.rows else None, memo)
