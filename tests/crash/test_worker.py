@@ -152,7 +152,7 @@ def test_a_worker_that_is_lost_in_the_middle_of_a_step_costs_nothing(any_yard: Y
     if number is signal.SIGSTOP:
         freeze(victim.pid)
         while not yard.is_writable():
-            # Frozen inside a write transaction of SQLite: a window that is stated, and not what is looked at here (R11).
+            # Frozen inside a write transaction of SQLite: a window that is stated, and not looked at here (R11).
             victim.send_signal(signal.SIGCONT)
             time.sleep(0.01)
             freeze(victim.pid)

@@ -14,7 +14,7 @@ from retrysafe.protocol.steps import Memo, Place
 from retrysafe.stores.rows import COLUMNS, PURGEABLE
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`."""
 
     digest: bytes
