@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from retrysafe.stores.instants import Instants
 from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.sql.base import Instants
 from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sql.statements import Statements
 
