@@ -47,7 +47,7 @@ def measure(run: Run) -> list[dict[str, Any]]:
             run.tell(f"alone: round {number + 1} of {run.plan.web_rounds}")
             contest.round(number, 1, ())
             for name, url in places.items():
-                taken = bare.pair_ms(url, anew(asks), run.plan.web_seconds)
+                taken = bare.pair_ms(name, url, anew(asks), run.plan.web_seconds)
                 if taken is not None:
                     pairs[name].append(taken)
     return [_summary(row.guard, row.added, pairs[row.guard]) for row in contest.rows if row.guard != UNGUARDED]

@@ -6,89 +6,178 @@ statements are the ones that the store's programs yield; no pool, no thread, no 
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import cache
+from importlib import import_module
 from statistics import median
 from typing import Any
 
+import uvloop
+
 from bench.asks import DAY, record_bytes
+from bench.sizes import connect_postgres, sqlite_path
 from retrysafe.protocol.model import Ask
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.base import Verbs
 from retrysafe.stores.program import Answer, Program, Statement, run
-from retrysafe.stores.urls import open_store
+from retrysafe.stores.urls import AnyStore, open_store
 
-Perform = Callable[[Program[Any]], Any]
+Perform = Callable[[Program[Any]], Awaitable[Any]]
 
 
-def pair_ms(url: str, asks: Sequence[Ask], seconds: float) -> float | None:
+def pair_ms(store: str, url: str, asks: Sequence[Ask], seconds: float) -> float | None:
     """Return how long half of the pairs took at least, in milliseconds; None where nobody has said how to send them.
 
     Args:
+        store: its name in the tables.
         url: of a store whose tables are there.
         asks: of which nobody has seen the keys.
         seconds: after which no further pair begins.
     """
-    begin = _WAYS.get(_way(url))
+    begin = _WAYS.get(store)
     if begin is None:
         return None
-    outcome, waits = record_bytes(), list[float]()
-    verbs: Verbs = open_store(url).verbs
-    stop_at = time.perf_counter() + seconds
-    with begin(url) as perform:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_pair_ms(begin(url), open_store(url), asks, seconds))
+
+
+async def _pair_ms(
+    opening: AbstractAsyncContextManager[Perform], store: AnyStore, asks: Sequence[Ask], seconds: float
+) -> float:
+    outcome, waits, verbs = record_bytes(), list[float](), store.verbs
+    async with opening as perform:
+        stop_at = time.perf_counter() + seconds
         for ask in asks:
             started_at = time.perf_counter()
-            verdict = perform(verbs.claim(ask))
+            verdict = await perform(verbs.claim(ask))
             assert isinstance(verdict, Claimed)
-            perform(verbs.record(verdict.claim, outcome, retention_seconds=DAY, tombstone_seconds=30 * DAY))
-            waits.append(time.perf_counter() - started_at)
-            if time.perf_counter() > stop_at:
+            await perform(verbs.record(verdict.claim, outcome, retention_seconds=DAY, tombstone_seconds=30 * DAY))
+            ended_at = time.perf_counter()
+            waits.append(ended_at - started_at)
+            if ended_at > stop_at:
                 break
     return 1e3 * median(waits)
 
 
-def _way(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}, asyncpg" if "driver=asyncpg" in rest else scheme
+@asynccontextmanager
+async def _sqlite(url: str) -> AsyncIterator[Perform]:
+    with closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = full")
+
+        def fetch(statement: Statement) -> Answer:
+            cursor = connection.execute(statement.text, statement.parameters)
+            return Answer(cursor.fetchall()) if cursor.description else Answer(changed=cursor.rowcount)
+
+        async def perform(program: Program[Any]) -> Any:
+            connection.execute("BEGIN IMMEDIATE")
+            reply = run(program, fetch)
+            connection.execute("COMMIT")
+            return reply
+
+        yield perform
 
 
-@contextmanager
-def _sqlite(url: str) -> Iterator[Perform]:
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA synchronous = full")
+@asynccontextmanager
+async def _psycopg(url: str) -> AsyncIterator[Perform]:
+    with connect_postgres(url) as connection, connection.cursor(binary=True) as cursor:
 
-    def fetch(statement: Statement) -> Answer:
-        cursor = connection.execute(statement.text, statement.parameters)
-        return Answer(cursor.fetchall()) if cursor.description else Answer(changed=cursor.rowcount)
+        def fetch(statement: Statement) -> Answer:
+            cursor.execute(_formatted(statement.text).encode(), statement.parameters, prepare=True)
+            return Answer(cursor.fetchall()) if cursor.description else Answer(changed=cursor.rowcount)
 
-    def perform(program: Program[Any]) -> Any:
-        connection.execute("BEGIN IMMEDIATE")
-        reply = run(program, fetch)
-        connection.execute("COMMIT")
-        return reply
+        async def perform(program: Program[Any]) -> Any:
+            return run(program, fetch)
+
+        yield perform
+
+
+@asynccontextmanager
+async def _asyncpg(url: str) -> AsyncIterator[Perform]:
+    connection = await import_module("asyncpg").connect(url.partition("?")[0])
+    prepared: dict[str, Any] = {}
+
+    async def perform(program: Program[Any]) -> Any:
+        try:
+            statement = next(program)
+            while True:
+                text = statement.text
+                if text not in prepared:
+                    prepared[text] = await connection.prepare(_numbered(text))
+                rows = await prepared[text].fetch(*statement.parameters)
+                statement = program.send(Answer(rows))
+        except StopIteration as end:
+            return end.value
 
     try:
         yield perform
     finally:
-        connection.close()
+        await connection.close()
 
 
-@contextmanager
-def _psycopg(url: str) -> Iterator[Perform]:
-    import psycopg  # noqa: PLC0415 - as the store needs it
+@asynccontextmanager
+async def _mysql(url: str) -> AsyncIterator[Perform]:
+    """Use the store's own session, which is PyMySQL's connection with the store's wording of placeholders."""
+    package = "retrysafe.stores.mysql"
+    session = import_module(f"{package}.sessions").Session(import_module(f"{package}.location").settings_of(url))
 
-    with psycopg.connect(url.partition("?")[0], autocommit=True) as connection:
-        cursor = connection.cursor()
+    async def perform(program: Program[Any]) -> Any:
+        return run(program, session.execute)
+
+    try:
+        yield perform
+    finally:
+        session.finish()
+
+
+@asynccontextmanager
+async def _redis(url: str) -> AsyncIterator[Perform]:
+    hiredis: Any = import_module("hiredis")
+    script: Callable[[str], Any] = import_module("retrysafe.stores.redis.calls").script
+    address, _, number = url.removeprefix("redis://").partition("?")[0].partition("/")
+    host, _, port = address.partition(":")
+    reader = hiredis.Reader()
+    with socket.create_connection((host, int(port))) as connection:
+
+        def say(*words: Any) -> Any:
+            connection.sendall(hiredis.pack_command(words))
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65_536))
+            return reply
 
         def fetch(statement: Statement) -> Answer:
-            cursor.execute(statement.text.replace("?", "%s").encode(), statement.parameters, prepare=True)
-            return Answer(cursor.fetchall()) if cursor.description else Answer(changed=cursor.rowcount)
+            replies = []
+            for name, keys, arguments in statement.parameters:
+                replies.append(say("EVALSHA", script(name).digest, len(keys), *keys, *arguments))
+            return Answer(replies)
 
-        yield partial(run, fetch=fetch)
+        async def perform(program: Program[Any]) -> Any:
+            return run(program, fetch)
+
+        say("SELECT", number)
+        for name in ("claim", "write"):
+            say("SCRIPT", "LOAD", script(name).text)
+        yield perform
 
 
-_WAYS: dict[str, Callable[[str], Any]] = {"sqlite": _sqlite, "postgresql": _psycopg}
+@cache
+def _formatted(text: str) -> str:
+    return text.replace("?", "%s")
+
+
+@cache
+def _numbered(text: str) -> str:
+    first, *rest = text.split("?")
+    return first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))
+
+
+_WAYS: dict[str, Callable[[str], AbstractAsyncContextManager[Perform]]] = {
+    "sqlite": _sqlite,
+    "postgresql, asyncpg": _asyncpg,
+    "postgresql, psycopg": _psycopg,
+    "mariadb": _mysql,
+    "redis": _redis,
+}

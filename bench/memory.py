@@ -16,7 +16,7 @@ from bench.charge import PATH
 from bench.filling import fill
 from bench.run import Run
 from bench.sizes import Sizes, sizes_of
-from bench.stores import MEMORY, opened
+from bench.stores import MEMORY, Kind, opened
 from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.model import StoredRequest
 from retrysafe.protocol.states import State
@@ -30,7 +30,9 @@ def measure(run: Run) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     count, request = run.plan.filled, _stored_request()
     # Drivers of one database write the same rows.
-    kinds = {kind.name.partition(",")[0]: kind for kind in run.stores.wanted}
+    kinds: dict[str, Kind] = {}
+    for kind in run.stores.wanted:
+        kinds.setdefault(kind.name.partition(",")[0], kind)
     for store, kind in kinds.items():
         for state in _STATES:
             run.tell(f"memory: {store}, {state}")

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from bench.stores import Kind
+from bench.stores import Kind, connect_mariadb
 
 _TABLES = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'retrysafe%'"
+
+_MARIADB_TABLES = (
+    "SELECT sum(data_length + index_length) FROM information_schema.tables WHERE table_schema = database()"
+)
 
 
 class Sizes(NamedTuple):
@@ -74,8 +78,23 @@ def _redis(url: str) -> int:
         return sum(client.memory_usage(key, samples=0) for key in client.scan_iter(count=1000))
 
 
+def _mariadb(url: str) -> int:
+    with connect_mariadb(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = database()")
+        cursor.execute(f"ANALYZE TABLE {', '.join(name for (name,) in cursor.fetchall())}")
+        cursor.execute(_MARIADB_TABLES)
+        [(size,)] = cursor.fetchall()
+    return int(size)
+
+
+def _mariadb_rewrite(url: str) -> None:
+    with connect_mariadb(url) as connection, connection.cursor() as cursor:
+        cursor.execute("OPTIMIZE TABLE retrysafe_checkpoint")
+
+
 _KNOWN = {
     "": Sizes(_sqlite, _sqlite_rewrite),
     "postgres": Sizes(_postgres, _postgres_rewrite),
     "redis": Sizes(_redis),
+    "mariadb": Sizes(_mariadb, _mariadb_rewrite),
 }

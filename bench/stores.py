@@ -12,6 +12,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,8 +44,8 @@ SQLITE = Kind("sqlite", options="synchronous=full")
 KINDS = (
     MEMORY,
     SQLITE,
-    Kind("redis", "redis"),
-    Kind("redis, synced always", "redis, synced always", on_web=False),
+    Kind("redis", "redis", "persistence=everysec"),
+    Kind("redis, synced always", "redis, synced always", "persistence=always", on_web=False),
     Kind("postgresql, asyncpg", "postgres", "driver=asyncpg"),
     Kind("postgresql, psycopg", "postgres"),
     Kind("mariadb", "mariadb"),
@@ -116,6 +117,8 @@ class Stores:
                 return _new_postgres(self.services["postgres"].url, f"place_{number}") + mark
             case "redis" | "redis, synced always" as name:
                 return _new_redis(self.services[name].url, number % 16, always=name != "redis") + mark
+            case "mariadb":
+                return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
             case name:
                 return self.services[name].url + mark
 
@@ -159,6 +162,20 @@ def _new_postgres(url: str, name: str) -> str:
     return f"{url.rpartition('/')[0]}/{name}"
 
 
+def _new_mariadb(url: str, name: str) -> str:
+    with connect_mariadb(url) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    return f"{url.rpartition('/')[0]}/{name}"
+
+
+def connect_mariadb(url: str) -> Any:
+    """Connect to the database that a URL names, by the driver itself; each statement is a transaction of its own."""
+    parts = urlsplit(url)
+    return import_module("pymysql").connect(
+        host=parts.hostname, port=parts.port, user=parts.username, database=parts.path[1:], autocommit=True
+    )
+
+
 def _new_redis(url: str, number: int, *, always: bool) -> str:
     """Empty one of the server's databases, and sync as people run it, once a second, unless it is to be always."""
     redis: Any = import_module("redis")
@@ -184,4 +201,13 @@ def _redis_version(url: str) -> str:
     return f"Valkey {told['valkey_version']}" if "valkey_version" in told else f"Redis {told['redis_version']}"
 
 
-_VERSIONS: dict[str, Callable[[str], str]] = {"postgres": _postgres_version, "redis": _redis_version}
+def _mariadb_version(url: str) -> str:
+    with connect_mariadb(url) as connection:
+        return f"MariaDB {connection.get_server_info().partition('-MariaDB')[0]}"
+
+
+_VERSIONS: dict[str, Callable[[str], str]] = {
+    "postgres": _postgres_version,
+    "redis": _redis_version,
+    "mariadb": _mariadb_version,
+}
