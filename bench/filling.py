@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -21,8 +22,8 @@ _MOST_BATCHES = 10_000
 _SOON_SECONDS = 0.001
 
 
-def fill(store: AnyStore, state: State, count: int, request: bytes) -> None:
-    """Bring so many checkpoints into an empty store, and close it.
+def fill(store: AnyStore, state: State, count: int, request: bytes) -> float:
+    """Bring so many checkpoints into an empty store, and close it; return how many seconds their purge took.
 
     Args:
         store: the store.
@@ -30,18 +31,17 @@ def fill(store: AnyStore, state: State, count: int, request: bytes) -> None:
         count: how many.
         request: what each open checkpoint keeps for a re-run.
     """
-    asyncio.run(_fill(store, state, count, request))
+    return asyncio.run(_fill(store, state, count, request))
 
 
-async def _fill(store: AnyStore, state: State, count: int, request: bytes) -> None:
+async def _fill(store: AnyStore, state: State, count: int, request: bytes) -> float:
     # Each with bytes of its own, as requests have them: a store in memory keeps what it is given.
     asks = [replace(ask, mode=Mode.AGAIN, request=bytes(bytearray(request))) for ask in anew(await make_asks(count))]
     left = iter(asks)
     try:
         await store.aopen()
         await asyncio.gather(*(_work(store, left, state) for _ in range(_TASKS)))
-        if state is State.EXPIRED:
-            await _expire(store, asks)
+        return await _expire(store, asks) if state is State.EXPIRED else 0.0
     finally:
         await store.aclose()
 
@@ -57,14 +57,17 @@ async def _work(store: AnyStore, left: Iterator[Ask], state: State) -> None:
             await store.arun(partial(record, retention_seconds=retention_seconds, tombstone_seconds=30 * DAY))
 
 
-async def _expire(store: AnyStore, asks: Sequence[Ask]) -> None:
-    """Purge until nothing is left to purge, once everything's time is over."""
+async def _expire(store: AnyStore, asks: Sequence[Ask]) -> float:
+    """Purge until nothing is left to purge, once everything's time is over; return how many seconds that took."""
     await asyncio.sleep(20 * _SOON_SECONDS)
+    started_at = time.perf_counter()
     for _ in range(_MOST_BATCHES):
         purged = await store.arun(partial(store.verbs.purge, _BATCH))
         if not purged.more:
             break
+    seconds = time.perf_counter() - started_at
     for ask in asks[:: max(1, len(asks) // 20)]:
         met = await store.aquery(partial(store.verbs.read, ask.identity.digest))
         assert met is not None
         assert met.state is State.EXPIRED
+    return seconds

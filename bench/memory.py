@@ -28,33 +28,30 @@ _STATES = (State.RUNNING, State.DONE, State.EXPIRED)
 def measure(run: Run) -> list[dict[str, Any]]:
     """Fill each store three times."""
     rows: list[dict[str, Any]] = []
-    count, request = run.plan.filled, _stored_request()
-    # Drivers of one database write the same rows.
     kinds: dict[str, Kind] = {}
     for kind in run.stores.wanted:
+        # Drivers of one database write the same rows.
         kinds.setdefault(kind.name.partition(",")[0], kind)
     for store, kind in kinds.items():
-        for state in _STATES:
+        for state in _STATES if kind is MEMORY or sizes_of(kind) else ():
             run.tell(f"memory: {store}, {state}")
-            sizes = sizes_of(kind)
-            if kind is MEMORY:
-                taken, rewritten = _traced(state, count, request), None
-            elif sizes is not None:
-                taken, rewritten = _filled(run.stores.place(kind), sizes, state, count, request)
-            else:
-                continue
-            kept = {State.RUNNING: len(request), State.DONE: len(record_bytes())}.get(state, 0)
-            rows.append(
-                {
-                    "store": store,
-                    "state": str(state),
-                    "checkpoints": count,
-                    "bytes": taken / count,
-                    "rewritten_bytes": None if rewritten is None else rewritten / count,
-                    "kept_bytes": kept,
-                }
-            )
+            rows.append({"store": store, "state": str(state), **_row(run, kind, state)})
     return rows
+
+
+def _row(run: Run, kind: Kind, state: State) -> dict[str, Any]:
+    count, request, sizes = run.plan.filled, _stored_request(), sizes_of(kind)
+    if kind is MEMORY or sizes is None:
+        taken, rewritten, seconds = _traced(state, count, request)
+    else:
+        taken, rewritten, seconds = _filled(run.stores.place(kind), sizes, state, count, request)
+    return {
+        "checkpoints": count,
+        "bytes": taken / count,
+        "rewritten_bytes": None if rewritten is None else rewritten / count,
+        "kept_bytes": {State.RUNNING: len(request), State.DONE: len(record_bytes())}.get(state, 0),
+        "purged_per_second": count / seconds if seconds else None,
+    }
 
 
 def _stored_request() -> bytes:
@@ -64,27 +61,27 @@ def _stored_request() -> bytes:
     return encode_request(StoredRequest("POST", PATH.encode(), kept, body, f"POST {PATH}"))
 
 
-def _filled(url: str, sizes: Sizes, state: State, count: int, request: bytes) -> tuple[int, int | None]:
-    """Return by how much a store grew, and, of tombstones, by how much once it is rewritten."""
+def _filled(url: str, sizes: Sizes, state: State, count: int, request: bytes) -> tuple[int, int | None, float]:
+    """Return by how much a store grew; by how much, of tombstones, once it is rewritten; and the seconds of a purge."""
     opened(url).close()
     before = sizes.of(url)
-    fill(open_store(url), state, count, request)
+    seconds = fill(open_store(url), state, count, request)
     taken = sizes.of(url) - before
     if sizes.rewrite is None or state is not State.EXPIRED:
-        return taken, None
+        return taken, None, seconds
     sizes.rewrite(url)
-    return taken, sizes.of(url) - before
+    return taken, sizes.of(url) - before, seconds
 
 
-def _traced(state: State, count: int, request: bytes) -> int:
-    """Return what Python allocates for so many checkpoints in this process, and keeps."""
+def _traced(state: State, count: int, request: bytes) -> tuple[int, None, float]:
+    """Return what Python allocates for so many checkpoints in this process, and keeps; and the seconds of a purge."""
     store = opened("memory://")
     fill(store, State.DONE, 1, request)
     gc.collect()
     tracemalloc.start()
     try:
-        fill(store, state, count, request)
+        seconds = fill(store, state, count, request)
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        return tracemalloc.get_traced_memory()[0], None, seconds
     finally:
         tracemalloc.stop()

@@ -29,6 +29,7 @@ AIMS: dict[str, tuple[float | None, float | None, float | None]] = {
 """Ratios that each store is to reach: fresh on FastAPI, fresh on bare ASGI, replay on FastAPI."""
 
 _MOST_WRONG = 0.5
+_GROWN = 100_000
 
 
 class Found:
@@ -234,16 +235,18 @@ def _memory(found: Found) -> str:
         seen = {row["state"]: row for row in found.rows("memory", store=store)}
         each = [f"{row['bytes']:,.0f} ({row['kept_bytes']:,})" for row in (seen["running"], seen["done"])]
         tomb = seen["expired"]
-        rows.append([store, *each, number(tomb["bytes"]), number(tomb["rewritten_bytes"])])
-    return table(("bytes", "open (of it the request)", "done (the response)", "tombstone", "rewritten"), rows)
+        rows.append([store, *each, *(number(tomb[name]) for name in ("bytes", "rewritten_bytes", "purged_per_second"))])
+    head = ("bytes", "open (of it the request)", "done (the response)", "tombstone", "rewritten", "purged a second")
+    return table(head, rows)
 
 
 def _growth(found: Found) -> str:
+    first = {row["store"]: row for row in reversed(found.rows("growth")) if row["rows"] >= _GROWN}
     rows = [
         [
             f"{row['store']}, {row['rows']:,}",
             number(row["megabytes"]),
-            short(row["pairs_per_second"]),
+            f"{short(row['pairs_per_second'])}{_kept(row, first.get(row['store']))}",
             f"{row['claim_p99_ms']:.1f}",
             short(row["purging_pairs_per_second"]),
             f"{row['purging_claim_p99_ms']:.1f} ({row['purging_claim_p99_ratio']:.2f} ×)",
@@ -251,8 +254,23 @@ def _growth(found: Found) -> str:
         ]
         for row in found.rows("growth")
     ]
-    head = ("rows", "MB", "pairs/s", "claim p99 ms", "pairs/s, purging", "claim p99 ms, purging", "purged meanwhile")
+    head = (
+        "rows",
+        "MB",
+        "pairs/s (of that at 100,000)",
+        "claim p99 ms",
+        "pairs/s, purging",
+        "claim p99 ms, purging",
+        "purged meanwhile",
+    )
     return table(head, rows)
+
+
+def _kept(row: Row, first: Row | None) -> str:
+    """Write what is left of the rate that the store had at a hundred thousand rows."""
+    if first is None or row["rows"] <= first["rows"]:
+        return ""
+    return f" ({row['pairs_per_second'] / first['pairs_per_second']:.0%})"
 
 
 def _recovery(found: Found) -> str:

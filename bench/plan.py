@@ -47,9 +47,9 @@ class Plan:
 DEFAULT = Plan(
     apps=("bare", "starlette", "fastapi", "flask", "django"),
     most=50_000,
-    web_rounds=7,
-    web_seconds=0.35,
-    http_limit_seconds=330,
+    web_rounds=9,
+    web_seconds=0.3,
+    http_limit_seconds=360,
     peers_limit_seconds=75,
     pair_rounds=5,
     pair_seconds=0.3,

@@ -89,6 +89,7 @@ _MEMORY = (
     Column("bytes each", "bytes", ",.0f"),
     Column("rewritten", "rewritten_bytes", ",.0f"),
     Column("of that, request and response", "kept_bytes", ",d"),
+    Column("purged/s", "purged_per_second", ",.0f"),
 )
 _RECOVERY = (
     Column("store", "store"),

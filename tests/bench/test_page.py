@@ -35,12 +35,19 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "stores": [{"store": "sqlite", "tasks": tasks, **_PAIRS} for tasks in (1, 64)],
     "memory": [
-        {"store": "redis", "state": state, "bytes": 389.0, "kept_bytes": 200, "rewritten_bytes": None}
+        {
+            "store": "redis",
+            "state": state,
+            "bytes": 389.0,
+            "kept_bytes": 200,
+            "rewritten_bytes": None,
+            "purged_per_second": 7,
+        }
         for state in ("running", "done", "expired")
     ],
     "growth": [
         {"store": "sqlite", "rows": rows, "megabytes": 1.0, "purged_in_a_slice": 7, **_PAIRS, **_PURGING}
-        for rows in (0, 9)
+        for rows in (0, 100_000, 1_000_000)
     ],
     "recovery": [
         {"store": "sqlite", "workers": 4, "operations": 9, "per_second": 5.0, "cpu_us": 1.0, "twice": 0, "left": 0}
@@ -83,8 +90,10 @@ def test_the_page_shows_every_section() -> None:
     assert "2026-01-02, 2 cores of a processor" in shown["about"]
     assert "**0.70** (0.60–0.80, aim 0.75)" in shown["ratios"]
     assert "| sqlite | 90 | 50 | 40 |" in shown["alone"]
-    assert "| redis | 389 (200) | 389 (200) | 389 | – |" in shown["memory"]
+    assert "| redis | 389 (200) | 389 (200) | 389 | – | 7 |" in shown["memory"]
     assert "1.6 (1.10 ×)" in shown["growth"]
+    assert "| sqlite, 100,000 | 1 | 900 |" in shown["growth"]
+    assert "| sqlite, 1,000,000 | 1 | 900 (100%) |" in shown["growth"]
     assert all("Not measured" not in text for text in shown.values())
 
 
