@@ -7,7 +7,7 @@ it again after a serialization failure or a commit of unknown result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -109,6 +109,19 @@ def run(program: Program[T], fetch: Callable[[Statement], Answer], first: Statem
         statement = first or next(program)
         while True:
             statement = program.send(fetch(statement))
+    except StopIteration as end:
+        reply: T = end.value
+        return reply
+
+
+async def arun(
+    program: Program[T], fetch: Callable[[Statement], Awaitable[Answer]], first: Statement | None = None
+) -> T:
+    """Run a program to its end with a ``fetch`` that is awaited; see :func:`run`."""
+    try:
+        statement = first or next(program)
+        while True:
+            statement = program.send(await fetch(statement))
     except StopIteration as end:
         reply: T = end.value
         return reply

@@ -19,9 +19,10 @@ from retrysafe.protocol.steps import Memo
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.base import Held, Lost, Renewal
 from retrysafe.stores.decisions import memoizable, receipt
+from retrysafe.stores.instants import Instants
 from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement, whole
 from retrysafe.stores.rows import checkpoint
-from retrysafe.stores.sql.base import Instants, right
+from retrysafe.stores.sql.base import right
 from retrysafe.stores.sql.claims import first_claim
 from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sql.statements import Statements

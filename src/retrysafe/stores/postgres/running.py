@@ -16,7 +16,7 @@ from retrysafe.stores.postgres.dialect import BATCHES, many
 from retrysafe.stores.postgres.failures import conflicts, is_of_driver, tells_of_server, translated
 from retrysafe.stores.postgres.pool import AsyncPool, Pool
 from retrysafe.stores.postgres.sessions import LoopSession
-from retrysafe.stores.program import Answer, Batch, Factory, Program, Statement, Whole, run
+from retrysafe.stores.program import Answer, Batch, Factory, Program, Statement, Whole, arun, run
 
 T = TypeVar("T")
 
@@ -238,7 +238,7 @@ class LoopRunner:
             begun = None
             try:
                 async with self.pool.transaction(reads=reads) as session:
-                    return await _arun(program, session, first)
+                    return await arun(program, session.fetch, first)
             except Exception as error:
                 if is_of_driver(error) and (pause is None or not conflicts(error)):
                     raise translated(error) from error
@@ -298,13 +298,3 @@ def _apart(batch: Batch, rows: Sequence[_Row], answer: Answer) -> Sequence[Answe
     for answered in answer.rows:
         found.setdefault(tuple(answered[: batch.key]), []).append(answered)
     return [Answer(found.get(_key(row), ())) for row in rows]
-
-
-async def _arun(program: Program[T], session: LoopSession, first: Statement | None) -> T:
-    try:
-        statement = first or next(program)
-        while True:
-            statement = program.send(await session.fetch(statement))
-    except StopIteration as end:
-        reply: T = end.value
-        return reply
