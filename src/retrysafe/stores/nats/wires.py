@@ -55,8 +55,12 @@ class Wires:
             wire = self._wires.get(loop)
             if wire is None or not wire.is_open:
                 wire = await Wire.open(self._connect, self._timeout_seconds)
-                if self.meta is None:
-                    self.meta = await self._keeping.prepare(wire)
+                try:
+                    if self.meta is None:
+                        self.meta = await self._keeping.prepare(wire)
+                except BaseException:
+                    await wire.close()
+                    raise
                 self._wires[loop] = wire
         return wire
 
@@ -78,6 +82,11 @@ class Wires:
         if portal.loop is not None:
             portal.run(self.close_loop())
             portal.close()
+
+    def abandon(self) -> None:
+        """Close the connection for threads: nobody has the store any more, and its thread may be who collects it."""
+        if threading.current_thread() is not self.portal.thread:
+            self.close_threads()
 
     def start_over(self) -> None:
         """Begin with nothing, in a forked child: the connections are the parent's, and are neither used nor closed."""
