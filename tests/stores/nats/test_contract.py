@@ -10,6 +10,8 @@ from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats import NatsStore
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.runner import Runner
+from tests.services import servers
 from tests.services.service import Service
 
 
@@ -21,3 +23,26 @@ class TestNatsStore(StoreContract):
         store.verbs = DocumentVerbs(HostInstants(HostClock(clock)))
         yield store
         store.close()
+
+
+@pytest.fixture(scope="session")
+def old_nats() -> Iterator[Service]:
+    with servers.old_nats() as service:
+        yield service
+
+
+class TestNatsStoreOnAnOldServer(StoreContract):
+    @pytest.fixture
+    def store(self, clock: ManualClock, old_nats: Service, bucket: str) -> NatsStore:
+        store = NatsStore([old_nats.url], bucket=bucket)
+        store.verbs = DocumentVerbs(HostInstants(HostClock(clock)))
+        return store
+
+    @pytest.fixture
+    def runner(self, store: NatsStore) -> Iterator[Runner]:
+        """One face is enough: what differs is the server."""
+        runner = Runner(store, "async")
+        runner.open()
+        assert not store._keeping.drops_by_itself
+        yield runner
+        runner.close()
