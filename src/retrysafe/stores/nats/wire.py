@@ -26,6 +26,9 @@ Connect = Callable[[], Awaitable[Client]]
 
 _NO_RESPONDERS = "503"
 _STATUS = "Status"
+_LOST = "NATS: the connection was lost"
+# Questions are looked at together, so that none costs a timer of its own: an answer is missed at most so much later.
+_LOOK_EVERY = 1 / 5
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -60,7 +63,11 @@ class Wire:
         self._timeout_seconds = timeout_seconds
         self._prefix: str = client.new_inbox()
         self._tokens = count()
-        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._loop = asyncio.get_running_loop()
+        # In the order in which they were asked, each with the loop's time at which it was.
+        self._answers: dict[str, tuple[asyncio.Future[Msg], float]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._floods: set[asyncio.Queue[Msg | None]] = set()
 
     @classmethod
@@ -81,12 +88,14 @@ class Wire:
             raise StoreUnavailable(f"NATS: {error}") from error
         return wire
 
-    async def close(self) -> None:
+    async def close(self, reason: str = _LOST) -> None:
         """Close the connection; what waits for an answer gets none."""
         self.is_open = False
-        with suppress(NatsError, OSError):
-            await self.client.close()
-        await self._on_closed()
+        self._fail(reason)
+        with suppress(NatsError, OSError, TimeoutError):
+            # It writes what is left first, to a server that may not read any more.
+            async with asyncio.timeout(self._timeout_seconds):
+                await self.client.close()
 
     def disown(self) -> None:
         """Let go of the connection in a forked child, so that the server hears when its owner ends."""
@@ -108,8 +117,10 @@ class Wire:
             StoreUnavailable: it was not sent. The future raises it when no answer came.
         """
         token = str(next(self._tokens))
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._answers[token] = answer
+        answer: asyncio.Future[Msg] = self._loop.create_future()
+        self._answers[token] = answer, self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_seconds * _LOOK_EVERY, self._look)
         try:
             await self._publish(subject, payload, f"{self._prefix}.{token}", headers)
         except BaseException:
@@ -127,13 +138,7 @@ class Wire:
         Raises:
             StoreUnavailable: none came in time, the connection was lost, or nobody is there who could answer.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                message = await answer
-        except TimeoutError:
-            # A server that froze, or a majority that is gone: another server may know more.
-            await self._give_up()
-            raise StoreUnavailable(f"NATS: not answered after {self._timeout_seconds:g} s") from None
+        message = await answer
         if message.headers is not None and message.headers.get(_STATUS) == _NO_RESPONDERS:
             raise StoreUnavailable("NATS: JetStream does not answer: it is not enabled, or has no leader just now")
         return message
@@ -164,14 +169,14 @@ class Wire:
                 async with asyncio.timeout(self._timeout_seconds):
                     message = await queue.get()
                 if message is None:
-                    raise StoreUnavailable("NATS: the connection was lost")
+                    raise StoreUnavailable(_LOST)
                 if message.headers is not None and _STATUS in message.headers:
                     break
                 found.append(message)
             await subscription.unsubscribe()
         except TimeoutError:
-            await self._give_up()
-            raise StoreUnavailable(f"NATS: not answered after {self._timeout_seconds:g} s") from None
+            await self.close(self._overdue)
+            raise StoreUnavailable(self._overdue) from None
         except (NatsError, OSError) as error:
             raise StoreUnavailable(f"NATS: {error}") from error
         finally:
@@ -180,7 +185,7 @@ class Wire:
 
     async def _publish(self, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         if not self.is_open:
-            raise StoreUnavailable("NATS: the connection was lost")
+            raise StoreUnavailable(_LOST)
         told: Any = None if headers is None else dict(headers)
         try:
             await self.client.publish(subject, payload, reply=reply, headers=told)
@@ -191,22 +196,39 @@ class Wire:
         subscription: Subscription = await cast(Any, self.client).subscribe(subject, cb=act)
         return subscription
 
-    async def _give_up(self) -> None:
-        self.is_open = False
-        await self.close()
+    @property
+    def _overdue(self) -> str:
+        return f"NATS: not answered after {self._timeout_seconds:g} s"
+
+    def _look(self) -> None:
+        """Give the connection up when the first question has waited for too long: another server may know more."""
+        self._timer = None
+        if not self._answers:
+            return
+        _, asked_at = next(iter(self._answers.values()))
+        if self._loop.time() - asked_at < self._timeout_seconds:
+            self._timer = self._loop.call_later(self._timeout_seconds * _LOOK_EVERY, self._look)
+        else:
+            self._closing = self._loop.create_task(self.close(self._overdue))
 
     async def _on_answer(self, message: Msg) -> None:
         token = message.subject.rpartition(".")[2]
-        answer = self._answers.pop(token, None)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        asked = self._answers.pop(token, None)
+        if asked is not None and not asked[0].done():
+            asked[0].set_result(message)
 
     async def _on_closed(self) -> None:
         self.is_open = False
+        self._fail(_LOST)
+
+    def _fail(self, reason: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         answers, self._answers = self._answers, {}
-        for answer in answers.values():
+        for answer, _ in answers.values():
             if not answer.done():
-                answer.set_exception(StoreUnavailable("NATS: the connection was lost"))
+                answer.set_exception(StoreUnavailable(reason))
                 # Whoever asked may have gone.
                 answer.exception()
         for flood in self._floods:
