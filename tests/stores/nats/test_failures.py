@@ -150,26 +150,20 @@ class TestLostAnswers:
         self, nats: Service, bucket: str, run: Callable[..., Runner]
     ) -> None:
         """D4: by operation and fence; the claim is ours, and the outcome is the first one."""
-        with relay(nats.port, f"PUB $KV.{bucket}.op.".encode()) as wire:
+        with relay(nats.port) as wire:
             runner = run(f"nats://127.0.0.1:{wire.port}")
             runner.open()
             ask = an_ask()
-            self._lose(wire, lambda: runner.claim(ask))
+            write = f"PUB $KV.{bucket}.op.".encode()
+            with wire.losing_answers_to(write), pytest.raises(StoreUnavailable):
+                runner.claim(ask)
             claim = runner.claimed(ask)
             assert (claim.fence, claim.attempt) == (1, 1)
             assert isinstance(runner.claim(an_ask()), InFlight)
-            self._lose(wire, lambda: runner.record(claim, b"first"))
+            with wire.losing_answers_to(write), pytest.raises(StoreUnavailable):
+                runner.record(claim, b"first")
             runner.record(claim, b"second")
             assert runner.read(claim).outcome == b"first"
-
-    @staticmethod
-    def _lose(wire: Any, act: Callable[[], object]) -> None:
-        wire.lost.clear()
-        wire.loses_answers_to_commits = True
-        with pytest.raises(StoreUnavailable):
-            act()
-        assert wire.lost.wait(60)
-        wire.loses_answers_to_commits = False
 
     def test_a_caller_who_gives_up_leaves_its_write_running(self, nats: Service, bucket: str) -> None:
         """C7, D4: what was submitted may be durable, and is ours when it is asked for again."""
