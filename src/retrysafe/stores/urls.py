@@ -23,6 +23,8 @@ _OURS = {
     "sqlite": "retrysafe.stores.sqlite",
     "postgresql": "retrysafe.stores.postgres",
     "postgres": "retrysafe.stores.postgres",
+    "nats": "retrysafe.stores.nats",
+    "tls": "retrysafe.stores.nats",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
