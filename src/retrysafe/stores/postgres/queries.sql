@@ -224,8 +224,9 @@ WHERE number = ANY (ARRAY(
 ))
 
 -- name: purge_outcomes
+-- A tombstone keeps what refuses a second run, and what people look for; nobody asks any more which attempt it was.
 UPDATE retrysafe_checkpoint
-SET state = 'expired', outcome = NULL
+SET state = 'expired', outcome = NULL, attempt_id = ''
 WHERE number = ANY (ARRAY(
     SELECT number FROM retrysafe_checkpoint
     WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
