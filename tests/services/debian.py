@@ -63,6 +63,9 @@ PROGRAMS = {
             ("rabbitmq-server",),
             "erlang-.*",
         ),
+        Program(
+            "redis-server", "usr/bin/redis-server", ("redis-server", "redis-tools"), "libatomic1|libjemalloc2|liblzf1"
+        ),
     )
 }
 

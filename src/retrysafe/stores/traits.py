@@ -24,6 +24,8 @@ class Durability(StrEnum):
 
     PROCESS = "process"
     """Nothing: it lives in the process."""
+    PERIODIC = "periodic"
+    """The end of its server; power loss of its node, but for the latest second or two."""
     NODE = "node"
     """Power loss of its node."""
     REPLICATED = "async-replicated"

@@ -87,6 +87,9 @@ def _durability(store: Store) -> Finding:
             )
             text = "an acknowledged write may be lost with the power, and its operation then runs twice"
             return Finding(Level.WARN, "durability", text, fix)
+        case Durability.PERIODIC:
+            text = "power loss may cost the writes of the latest second or two, and their operations then run twice"
+            return Finding(Level.WARN, "durability", text, "CONFIG SET appendfsync always, and persistence=always")
         case Durability.REPLICATED:
             text = "replicated asynchronously: a failover may lose the latest writes, and their operations run twice"
             return Finding(
