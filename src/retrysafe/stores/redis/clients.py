@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 # By their names, which both libraries have, so that neither is needed for the other.
 _UNKNOWN_SCRIPT = "NoScriptError"
+# What the server answers and what may pass; what is no answer of the server's says nothing about what was asked.
 _PASSING = frozenset(
     (
-        *("ConnectionError", "TimeoutError", "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "TryAgainError"),
-        *("ClusterDownError", "RedisClusterException", "ValkeyClusterException", "AuthenticationError"),
-        *("AuthorizationError", "NoPermissionError"),
+        *("ReadOnlyError", "OutOfMemoryError", "MasterDownError", "TryAgainError", "ClusterDownError"),
+        *("AuthenticationError", "AuthorizationError", "NoPermissionError"),
     )
 )
 
@@ -50,7 +50,7 @@ class Clients:
         self._waiting = waiting
         self._door = threading.Lock()
         self._client: Any = None
-        self._loops: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = {}
         self._running: set[asyncio.Future[Any]] = set()
 
     def exchange(self, calls: Sequence[Call]) -> Sequence[Reply]:
@@ -92,13 +92,15 @@ class Clients:
     async def aclose(self) -> None:
         """Close this event loop's client, if it is ours, and the one for threads."""
         with self._door:
-            client = self._loops.pop(asyncio.get_running_loop(), None)
-        if self._owned and client is not None:
-            await client.aclose()
+            preparing = self._loops.pop(asyncio.get_running_loop(), None)
+        if self._owned and preparing is not None:
+            client = await preparing
+            if client is not None:
+                await client.aclose()
         await asyncio.to_thread(self.close)
 
     async def _arun(self, program: Program[T]) -> T:
-        client = self._loop()
+        client = await self._loop()
         try:
             statement = next(program)
             while True:
@@ -127,9 +129,8 @@ class Clients:
         return replies
 
     async def _replies(self, client: Any, commands: Sequence[Words]) -> list[Any]:  # noqa: ANN401 - as above
-        if self._waiting is None and (len(commands) == 1 or is_cluster(client)):
-            # Each goes to the node of its slot.
-            return [await self._reply(client, words) for words in commands]
+        if self._waiting is None and len(commands) == 1:
+            return [await self._reply(client, commands[0])]
         pipeline = client.pipeline(transaction=False)
         for words in commands:
             pipeline.execute_command(*words)
@@ -153,19 +154,35 @@ class Clients:
             return error
 
     def _threads(self) -> Any:  # noqa: ANN401 - as above
-        with self._door:
-            if self._client is None:
-                self._client = self._make()
-            return self._client
+        client = self._client
+        if client is None:
+            with self._door:
+                client = self._client = self._client or self._make()
+        return client
 
-    def _loop(self) -> Any:  # noqa: ANN401 - as above
+    async def _loop(self) -> Any:  # noqa: ANN401 - as above
+        """Return this event loop's client, ready for a crowd."""
         loop = asyncio.get_running_loop()
         with self._door:
             if loop not in self._loops:
                 for closed in [each for each in self._loops if each.is_closed()]:
                     del self._loops[closed]
-                self._loops[loop] = self._make_async()
-            return self._loops[loop]
+                self._loops[loop] = loop.create_task(_prepared(self._make_async()))
+            preparing = self._loops[loop]
+        try:
+            return await asyncio.shield(preparing)
+        except Exception as error:
+            with self._door:
+                if self._loops.get(loop) is preparing:
+                    del self._loops[loop]
+            raise _translated(error) from error
+
+
+async def _prepared(client: Any) -> Any:  # noqa: ANN401 - any library's
+    # Asked by many at once, a Cluster's client closes the connections on which others have just asked it the same.
+    if client is not None and is_cluster(client):
+        await client.initialize()
+    return client
 
 
 def check_clients(client: Any, async_client: Any) -> list[str]:  # noqa: ANN401 - any library's
@@ -224,6 +241,6 @@ def _translated(error: Exception) -> RetrySafeError:
         return error
     if _kinds(error) & {"MovedError", "AskError"}:
         return translated(Exception("MOVED"))
-    if _kinds(error) & _PASSING or isinstance(error, OSError):
-        return lost(error)
+    if _kinds(error) & _PASSING or "ResponseError" not in _kinds(error):
+        return lost(f"{type(error).__name__}: {error}")
     return translated(error)

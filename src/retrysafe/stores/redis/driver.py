@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast
 
@@ -65,7 +64,6 @@ class RedisStore:
         self._transport: Final = transport
         self._cluster = cluster
         self._meta: Meta | None = None
-        self._opening = threading.Lock()
 
     def open(self) -> Meta:
         """Connect, look at the server, and return what the store keeps for ever (K4).
