@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 class Relay:
     """Carries bytes to a server; once told so, it delivers a commit and loses the answer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, commit: bytes = b"COMMIT\0") -> None:
+        self._commit = commit
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -39,7 +40,7 @@ class Relay:
     def _carry(self, client: socket.socket, server: socket.socket, ends: threading.Event) -> None:
         with suppress(OSError):
             while some := client.recv(65_536):
-                if self.loses_answers_to_commits and b"COMMIT\0" in some:
+                if self.loses_answers_to_commits and self._commit in some:
                     ends.set()
                 server.sendall(some)
             server.shutdown(socket.SHUT_RDWR)
@@ -55,8 +56,14 @@ class Relay:
 
 
 @contextmanager
-def relay(port: int) -> Iterator[Relay]:
-    wire = Relay(port)
+def relay(port: int, commit: bytes = b"COMMIT\0") -> Iterator[Relay]:
+    """Carry bytes to a server.
+
+    Args:
+        port: the server's.
+        commit: what a client says to commit.
+    """
+    wire = Relay(port, commit)
     try:
         yield wire
     finally:

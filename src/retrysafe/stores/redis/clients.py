@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 # By their names, which both libraries have, so that neither is needed for the other.
 _UNKNOWN_SCRIPT = "NoScriptError"
+# A client makes a connection for each, and refuses when there are too many: by default above a hundred.
+_AT_ONCE = 50
+
 # What the server answers and what may pass; what is no answer of the server's says nothing about what was asked.
 _PASSING = frozenset(
     (
@@ -87,20 +90,21 @@ class Clients:
         with self._door:
             client, self._client = self._client, None
         if self._owned and client is not None:
-            client.close()
+            for each in (client, *_sentinels(client)):
+                each.close()
 
     async def aclose(self) -> None:
         """Close this event loop's client, if it is ours, and the one for threads."""
         with self._door:
             preparing = self._loops.pop(asyncio.get_running_loop(), None)
         if self._owned and preparing is not None:
-            client = await preparing
-            if client is not None:
-                await client.aclose()
+            client, _ = await preparing
+            for each in () if client is None else (client, *_sentinels(client)):
+                await each.aclose()
         await asyncio.to_thread(self.close)
 
     async def _arun(self, program: Program[T]) -> T:
-        client = await self._loop()
+        client, at_once = await self._loop()
         try:
             statement = next(program)
             while True:
@@ -108,7 +112,8 @@ class Clients:
                 if client is None:
                     replies = await asyncio.to_thread(self.exchange, calls)
                 else:
-                    replies = await self._settled(client, calls)
+                    async with at_once:
+                        replies = await self._settled(client, calls)
                 statement = program.send(Answer(replies))
         except StopIteration as end:
             reply: T = end.value
@@ -160,8 +165,8 @@ class Clients:
                 client = self._client = self._client or self._make()
         return client
 
-    async def _loop(self) -> Any:  # noqa: ANN401 - as above
-        """Return this event loop's client, ready for a crowd."""
+    async def _loop(self) -> tuple[Any, asyncio.Semaphore]:
+        """Return this event loop's client, ready for a crowd, and who of it may ask at once."""
         loop = asyncio.get_running_loop()
         with self._door:
             if loop not in self._loops:
@@ -178,11 +183,11 @@ class Clients:
             raise _translated(error) from error
 
 
-async def _prepared(client: Any) -> Any:  # noqa: ANN401 - any library's
+async def _prepared(client: Any) -> tuple[Any, asyncio.Semaphore]:  # noqa: ANN401 - any library's
     # Asked by many at once, a Cluster's client closes the connections on which others have just asked it the same.
     if client is not None and is_cluster(client):
         await client.initialize()
-    return client
+    return client, asyncio.Semaphore(_AT_ONCE)
 
 
 def check_clients(client: Any, async_client: Any) -> list[str]:  # noqa: ANN401 - any library's
@@ -206,6 +211,13 @@ def is_async(client: Any) -> bool:  # noqa: ANN401 - as above
 def is_cluster(client: Any) -> bool:  # noqa: ANN401 - as above
     """Tell whether a client is one of a Cluster."""
     return any(name.endswith("Cluster") for name in _kinds(client))
+
+
+def _sentinels(client: Any) -> Sequence[Any]:  # noqa: ANN401 - as above
+    """Return the clients by which a client asks where its server is."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    found: Sequence[Any] = () if manager is None else manager.sentinels
+    return found
 
 
 async def _there(answer: Any) -> Any:  # noqa: ANN401 - as above

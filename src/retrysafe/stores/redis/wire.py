@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
@@ -109,6 +109,7 @@ class Wire(asyncio.Protocol):
         """Answers that count once replicas have what they tell of."""
         self._heard_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._farewell: AsyncGenerator[None] | None = None
 
     @classmethod
     async def connect(cls, settings: Settings) -> Wire:
@@ -136,6 +137,8 @@ class Wire(asyncio.Protocol):
         except BaseException:
             wire.close()
             raise
+        wire._farewell = _closing(wire)
+        await anext(wire._farewell)
         return wire
 
     def run(self, program: Program[T]) -> asyncio.Future[T]:
@@ -271,14 +274,23 @@ class Wire(asyncio.Protocol):
             self._watch.cancel()
         if not self._handshake.done():
             self._handshake.set_exception(error)
-        # Else the loop complains of an exception that nobody wanted to know.
-        self._handshake.exception()
+        if not self._handshake.cancelled():
+            # Else the loop complains of an exception that nobody wanted to know.
+            self._handshake.exception()
         waiting = [entry[0] for entry in self._pending if entry is not None] + [run for run, _, _ in self._held]
         self._pending.clear()
         self._held.clear()
         self._outgoing.clear()
         for run in dict.fromkeys(waiting):
             run.fail(StoreUnavailable(str(error)))
+
+
+async def _closing(wire: Wire) -> AsyncGenerator[None]:
+    """Close a connection with its loop: before that is closed, it ends the generators that it has begun."""
+    try:
+        yield
+    finally:
+        wire.close()
 
 
 def close_quietly(wire: Wire) -> None:

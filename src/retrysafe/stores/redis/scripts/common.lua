@@ -31,6 +31,12 @@ local function front()
     return bytes ~= '' and front_of(bytes) or nil
 end
 
+-- The same for what walks over many, and must not stop at one that a newer version wrote (S11).
+local function front_if_known()
+    local bytes = redis.call('GETRANGE', KEYS[1], 0, FRONT_AND_ID_BYTES - 1)
+    return string.byte(bytes) == 1 and front_of(bytes) or nil, bytes
+end
+
 local function packed(r)
     r.revision = (r.revision + 1) % 4294967296
     return struct.pack(FRONT, 1, r.state, r.mode, r.flags, r.revision, r.fence, r.attempt, r.deaths, r.messages, r.version,
