@@ -47,12 +47,23 @@ class Capability(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
+    """What a store declares about itself; an operation that needs more is refused at construction (D3).
+
+    Attributes:
+        name: of the kind of store.
+        clock: whose instants it compares.
+        durability: what its acknowledged write survives.
+        capabilities: what it can do beyond its verbs.
+        forgetful: set where the store's server may end while the application lives, and forget what it acknowledged:
+            one sentence with the fix. The effects of steps and of transactions outlive that, and nobody would know of
+            them: these modes are refused.
+    """
 
     name: str
     clock: Clock
     durability: Durability
     capabilities: frozenset[Capability]
+    forgetful: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import valkey
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from retrysafe import SHARED, Policy, RetrySafe
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt, StoreUnavailable
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.base import Capability, Clock, Durability
@@ -229,6 +230,23 @@ def test_a_store_declares_what_its_writes_survive(url: str, durability: Durabili
     assert traits.durability is durability
     assert (traits.name, traits.clock) == ("redis", Clock.SERVER)
     assert Capability.SAME_TRANSACTION not in traits.capabilities
+
+
+@pytest.mark.parametrize("mode", ["steps", "transaction"])
+@pytest.mark.parametrize("scheme", ["redis://h", "redis+cluster://h"])
+def test_what_must_not_be_forgotten_needs_a_declared_persistence(scheme: str, mode: str) -> None:
+    """D3: refused at construction, wherever the mode is said, with the fix."""
+    guard = RetrySafe(scheme, principal=SHARED)
+    for declare in (
+        lambda: guard.protect("POST /orders", mode=mode),
+        lambda: guard.operation("order", mode=mode),
+        lambda: RetrySafe(scheme, principal=SHARED, policy=Policy(mode=mode)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigurationError, match="declare it with persistence=everysec"):
+            declare()
+    guard.protect("POST /charges", mode="once")
+    for persistence in ("everysec", "always"):
+        RetrySafe(f"{scheme}?persistence={persistence}", principal=SHARED).protect("POST /orders", mode=mode)
 
 
 def test_skew_of_an_applications_host_changes_no_instant(

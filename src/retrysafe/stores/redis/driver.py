@@ -22,6 +22,10 @@ from retrysafe.stores.redis.verbs import RedisVerbs
 T = TypeVar("T")
 
 _SECRET_BYTES = 32
+_FORGETFUL = (
+    "let the server keep an append-only file (CONFIG SET appendonly yes), and declare it with persistence=everysec, or "
+    "persistence=always where appendfsync is always"
+)
 _metas = msgspec.msgpack.Decoder(tuple[int, bytes, bytes])
 
 
@@ -58,6 +62,7 @@ class RedisStore:
             clock=Clock.SERVER,
             durability=durability(persistence, replicated=replicated or cluster),
             capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
+            forgetful=_FORGETFUL if persistence is Persistence.NONE else None,
         )
         self.keys: Final = Keys(prefix)
         self.verbs: Verbs = RedisVerbs(self.keys)
