@@ -45,6 +45,9 @@ class RedisStore:
     Attributes:
         traits: what the store declares about itself.
         verbs: what it can be asked.
+        persistence: what its server keeps, as declared.
+        keys: where everything lies.
+        is_cluster: whether the server is a Cluster.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class RedisStore:
         self.keys: Final = Keys(prefix)
         self.verbs: Verbs = RedisVerbs(self.keys)
         self._transport: Final = transport
-        self._cluster = cluster
+        self.is_cluster: Final = cluster
         self._meta: Meta | None = None
 
     def open(self) -> Meta:
@@ -82,7 +85,7 @@ class RedisStore:
         if opened is None:
             found = self.facts()
             if found is not None:
-                wrong = problems(found, self.persistence, cluster=self._cluster)
+                wrong = problems(found, self.persistence, cluster=self.is_cluster)
                 if wrong:
                     raise ConfigurationError(wrong)
             opened = self._meta = self._make_meta()
