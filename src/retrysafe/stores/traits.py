@@ -24,6 +24,8 @@ class Durability(StrEnum):
 
     PROCESS = "process"
     """Nothing: it lives in the process."""
+    PERIODIC = "periodic"
+    """The end of its server; power loss of its node, but for the latest second or two."""
     NODE = "node"
     """Power loss of its node."""
     REPLICATED = "async-replicated"
@@ -45,12 +47,23 @@ class Capability(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
+    """What a store declares about itself; an operation that needs more is refused at construction (D3).
+
+    Attributes:
+        name: of the kind of store.
+        clock: whose instants it compares.
+        durability: what its acknowledged write survives.
+        capabilities: what it can do beyond its verbs.
+        forgetful: set where the store's server may end while the application lives, and forget what it acknowledged:
+            one sentence with the fix. The effects of steps and of transactions outlive that, and nobody would know of
+            them: these modes are refused.
+    """
 
     name: str
     clock: Clock
     durability: Durability
     capabilities: frozenset[Capability]
+    forgetful: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
