@@ -43,12 +43,22 @@ class Capability(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
+    """What a store declares about itself; an operation that needs more is refused at construction (D3).
+
+    Attributes:
+        name: of the kind of store.
+        clock: whose instants it compares (C2).
+        durability: what its acknowledged write survives.
+        capabilities: what it can do beyond its verbs.
+        margin_seconds: by how much the clocks of its processes may differ; with ``Clock.MARGIN`` the store adds it to
+            every lease that it writes, so that a process whose clock is ahead by as much takes nothing over too early.
+    """
 
     name: str
     clock: Clock
     durability: Durability
     capabilities: frozenset[Capability]
+    margin_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

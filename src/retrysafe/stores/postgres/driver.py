@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
 from random import SystemRandom
@@ -14,6 +14,8 @@ from typing import Final, NoReturn, TypeVar
 import psycopg
 
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.postgres.connect import AsyncConnection, Connection, Settings
 from retrysafe.stores.postgres.dialect import PostgresVerbs
 from retrysafe.stores.postgres.failures import CONFLICTS, tells_of_another_schema, translated
@@ -111,6 +113,19 @@ class PostgresStore:
     def close(self) -> None:
         """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or once it is closed."""
         self._pools.close()
+
+    def with_clock(self, wall: Callable[[], float]) -> PostgresStore:
+        """Return a store in the same database, by a wall clock of this process: for tests (C2)."""
+        settings = self.settings
+        store = PostgresStore(
+            settings.conninfo,
+            pool=settings.pool,
+            migrate=settings.migrate,
+            pgbouncer=settings.pgbouncer,
+            timeout=timedelta(seconds=settings.timeout_seconds),
+        )
+        store.verbs = PostgresVerbs(HostInstants(HostClock(wall)))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, without blocking the loop."""
