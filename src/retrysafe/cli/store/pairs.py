@@ -53,7 +53,7 @@ class Pairs:
         cpu_seconds: processor time of this process.
     """
 
-    waits: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
