@@ -193,10 +193,11 @@ class Documents:
         if not revision.parts:
             item["body"] = {"B": body}
         instants = {index: facts.at(index) for index in INDEXES}
-        places = {index: _sortable(at) for index, at in instants.items() if at is not None}
-        for index, place in {**places, NEWEST: f"{facts.number:020d}"}.items():
-            part, at = index_keys(index)
-            item[part], item[at] = shard, {"S": f"{place}#{digest.hex()}"}
+        places: dict[str, str] = {index: _sortable(at) for index, at in instants.items() if at is not None}
+        places[NEWEST] = f"{facts.number:020d}"
+        for index, place in places.items():
+            part, sort = index_keys(index)
+            item[part], item[sort] = shard, {"S": f"{place}#{digest.hex()}"}
         return item
 
     def _is_ours(self, change: Change, revision: Revision) -> bool:

@@ -13,7 +13,10 @@ from retrysafe_dynamodb.failures import conditional, is_missing_table, unless_re
 
 SCHEMA_VERSION = 1
 NEWEST = "newest"
-_META = {"pk": {"S": "meta"}, "sk": {"S": "meta"}}
+
+Item = dict[str, dict[str, Any]]
+
+_META: Item = {"pk": {"S": "meta"}, "sk": {"S": "meta"}}
 
 
 def prepare(client: Any, table: str, *, shards: int, create: bool) -> tuple[Meta, int]:  # noqa: ANN401 - boto has no types
@@ -37,7 +40,7 @@ def prepare(client: Any, table: str, *, shards: int, create: bool) -> tuple[Meta
     with unless_refused():
         row = _meta_row(client, table, create=create)
         if row is None:
-            new = {
+            new: Item = {
                 **_META,
                 "pepper": {"B": secrets.token_bytes(32)},
                 "secret": {"B": secrets.token_bytes(32)},
@@ -54,9 +57,9 @@ def prepare(client: Any, table: str, *, shards: int, create: bool) -> tuple[Meta
     return Meta(row["pepper"]["B"], row["secret"]["B"], version), int(row["shards"]["N"])
 
 
-def _meta_row(client: Any, table: str, *, create: bool) -> dict[str, Any] | None:  # noqa: ANN401 - boto has no types
+def _meta_row(client: Any, table: str, *, create: bool) -> Item | None:  # noqa: ANN401 - boto has no types
     try:
-        found: dict[str, Any] = client.get_item(TableName=table, Key=_META, ConsistentRead=True)
+        found: dict[str, Item] = client.get_item(TableName=table, Key=_META, ConsistentRead=True)
     except client.exceptions.ClientError as error:
         if not is_missing_table(error):
             raise
