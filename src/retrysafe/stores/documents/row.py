@@ -30,7 +30,7 @@ class Sending(msgspec.Struct, array_like=True):
     number: int
 
 
-class Row(msgspec.Struct, array_like=True):
+class Row(msgspec.Struct, array_like=True, gc=False):
     """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`.
 
     Fields are only ever added at the end, each with its default, so that what an older release wrote can be read.
