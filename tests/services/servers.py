@@ -16,6 +16,7 @@ from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
 
 __all__ = [
+    "dynamodb",
     "kafka",
     "nats",
     "nats_cluster",
@@ -176,6 +177,19 @@ def kafka() -> Service:
         command=command,
         url=lambda service: f"kafka://{service.address}",
         answers=lambda service: says(service.port, *_KAFKA_VERSIONS),
+    )
+
+
+def dynamodb() -> Service:
+    """An emulator of DynamoDB, which forgets everything when it ends."""
+    if find_spec("moto") is None:
+        missing("moto", f"{sys.executable} -m pip install 'moto[server]'")
+    program = str(Path(__file__).with_name("emulator.py"))
+    return Service(
+        "dynamodb",
+        command=lambda service: [sys.executable, program, str(service.port)],
+        url=lambda service: f"http://{service.address}",
+        answers=lambda service: says(service.port, b"GET /moto-api/ HTTP/1.0\r\n\r\n", b"HTTP/1."),
     )
 
 
