@@ -137,7 +137,11 @@ def _url(run: Run, store: str) -> str | None:
         return str(run.directory / "peer.db")
     needed = {"postgresql": "postgres"}.get(store, store)
     kind = next(kind for kind in STORES if kind.server == needed)
-    return run.stores.place(kind).partition("?")[0] if needed in run.stores.services else None
+    if needed not in run.stores.services:
+        return None
+    url = run.stores.place(kind).partition("?")[0]
+    # By itself the client refuses the 101st connection at once, and 64 requests of some peers want more.
+    return f"{url}?max_connections=1000" if store == "redis" else url
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,12 @@ A store joins by a row. What this checkout has no store for, or this machine no 
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -50,6 +53,7 @@ KINDS = (
     Kind("postgresql, psycopg", "postgres"),
     Kind("mariadb", "mariadb"),
     Kind("nats", "nats"),
+    Kind("nats, synced always", "nats, synced always", "synced=true"),
 )
 
 
@@ -74,7 +78,8 @@ SERVERS: dict[str, Callable[[], Service]] = {
     "redis, synced always": servers.redis,
     "postgres": _postgres,
     "mariadb": _later("mariadb"),
-    "nats": servers.nats,
+    "nats": partial(servers.nats, synced=False),
+    "nats, synced always": servers.nats,
 }
 
 
@@ -120,7 +125,7 @@ class Stores:
             case "mariadb":
                 return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
             case name:
-                return self.services[name].url + mark
+                return f"{self.services[name].url}/place-{number}{mark}"
 
     def versions(self) -> dict[str, str]:
         """Ask each server what it is."""
@@ -201,6 +206,12 @@ def _redis_version(url: str) -> str:
     return f"Valkey {told['valkey_version']}" if "valkey_version" in told else f"Redis {told['redis_version']}"
 
 
+def _nats_version(url: str) -> str:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port)) as connection, connection.makefile("rb") as said:
+        return f"NATS {json.loads(said.readline().removeprefix(b'INFO '))['version']}"
+
+
 def _mariadb_version(url: str) -> str:
     with connect_mariadb(url) as connection:
         return f"MariaDB {connection.get_server_info().partition('-MariaDB')[0]}"
@@ -210,4 +221,5 @@ _VERSIONS: dict[str, Callable[[str], str]] = {
     "postgres": _postgres_version,
     "redis": _redis_version,
     "mariadb": _mariadb_version,
+    "nats": _nats_version,
 }
