@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ KINDS = (
     Kind("redis", "redis", "persistence=everysec"),
     Kind("redis, synced always", "redis, synced always", "persistence=always", on_web=False),
     Kind("postgresql, asyncpg", "postgres", "driver=asyncpg"),
-    Kind("postgresql, psycopg", "postgres"),
+    Kind("postgresql, psycopg", "postgres", "driver=psycopg"),
     Kind("mariadb", "mariadb"),
     Kind("nats", "nats"),
     Kind("nats, synced always", "nats, synced always", "synced=true"),
@@ -98,7 +99,7 @@ class Stores:
     skipped: list[str] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
-    _places: count[int] = field(default_factory=lambda: count(1))
+    _places: dict[str, count[int]] = field(default_factory=lambda: defaultdict(count))
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -113,7 +114,7 @@ class Stores:
 
     def place(self, kind: Kind) -> str:
         """Return the URL of an empty store that nobody else uses."""
-        number = next(self._places)
+        number = next(self._places[kind.server])
         mark = f"?{kind.options}" if kind.options else ""
         match kind.server:
             case "":
@@ -121,6 +122,7 @@ class Stores:
             case "postgres":
                 return _new_postgres(self.services["postgres"].url, f"place_{number}") + mark
             case "redis" | "redis, synced always" as name:
+                # It has 16 databases, and a run never uses as many at once.
                 return _new_redis(self.services[name].url, number % 16, always=name != "redis") + mark
             case "mariadb":
                 return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
