@@ -87,6 +87,10 @@ def _schema(url: str, phase: Phase | None) -> _Schema:
     file, database = sqlite_file(store), postgres_database(store)
     if database is not None:
         return _of_database(database, shown(url), phase)
+    if store.traits.name == "redis":
+        raise Misuse(
+            "a store in Redis has no tables: what it needs is made at first use", where=shown(url), fixes=["go on"]
+        )
     if phase is not None:
         raise Misuse(
             f"the store {store.traits.name} is migrated in one go",

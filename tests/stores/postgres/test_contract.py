@@ -8,13 +8,10 @@ from typing import ClassVar
 import pytest
 from hypothesis import settings
 
-from retrysafe.stores.clock import HostClock
-from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.postgres import PostgresStore
-from retrysafe.stores.postgres.dialect import PostgresVerbs
 from retrysafe.stores.postgres.driver import Driver
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from retrysafe.testing.model import StoreMachine
 from retrysafe.testing.promises.claims import ClaimPromises
 from retrysafe.testing.promises.steps import StepPromises
@@ -28,9 +25,7 @@ from tests.stores.postgres.emptied import empty, make_tables
 
 def a_store(database: str, driver: Driver, clock: ManualClock) -> PostgresStore:
     """Its promises are about instants, which only a clock that moves by hand can bring about."""
-    store = PostgresStore(database, driver=driver)
-    store.verbs = PostgresVerbs(HostInstants(HostClock(clock)))
-    return store
+    return PostgresStore(database, driver=driver).with_clock(clock)
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +122,9 @@ def test_it_answers_like_memory(machine: type[_Machine], kept: str, monkeypatch:
     case.settings = settings(max_examples=10, stateful_step_count=25)
     case("runTest").runTest()
     empty(kept)
+
+
+class TestOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self, database: str) -> PostgresStore:
+        return PostgresStore(database)

@@ -210,7 +210,7 @@ def test_a_purge_across_midnight_keeps_the_key_and_whatever_is_open(store: Postg
     # As if all that had been a minute before the last midnight, with tombstones that ended since.
     sight.execute(
         "UPDATE retrysafe_checkpoint SET (created_at, lease_until, finished_at, outcome_until, tombstone_until) = "
-        "(SELECT at, at, at, at, at FROM (SELECT extract(epoch FROM date_trunc('day', now())) - 60 AS at) AS then)"
+        "(SELECT at, at, at, at, at FROM (SELECT extract(epoch FROM date_trunc('day', now())) - 60 AS at) AS moment)"
     )
     sight.execute(
         "UPDATE retrysafe_checkpoint SET tombstone_until = extract(epoch FROM now()) + 60 WHERE operation_id = %s",
