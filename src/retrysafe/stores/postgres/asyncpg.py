@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -59,6 +60,8 @@ class AsyncpgSession:
 
     def __init__(self, connection: Any, settings: Settings) -> None:  # noqa: ANN401 - asyncpg has no types of its own
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._ended = False
         self._patience_seconds = settings.patience_seconds
         # A pooler forgets what was prepared.
         self._prepared: dict[str, Any] | None = None if settings.pgbouncer else {}
@@ -84,7 +87,7 @@ class AsyncpgSession:
     @property
     def closed(self) -> bool:
         """Tell whether it has certainly ended."""
-        return bool(self._connection.is_closed())
+        return self._ended or bool(self._connection.is_closed())
 
     @property
     def socket(self) -> int:
@@ -92,12 +95,15 @@ class AsyncpgSession:
         return int(self._connection._transport.get_extra_info("socket").fileno())  # noqa: SLF001 - it has no other door
 
     def end(self) -> None:
-        """Close it at once, also when its loop is closed."""
-        if not self.closed:
-            # The transport itself closes only in a turn of its loop, which may never come.
-            with suppress(OSError), socket.socket(fileno=os.dup(self.socket)) as own:
-                own.shutdown(socket.SHUT_RDWR)
-            with suppress(RuntimeError):
+        """Close it at once, from any thread, and also when its loop is closed."""
+        if self.closed:
+            return
+        self._ended = True
+        # The transport hears of it in the next turn of its loop, which may never come.
+        with suppress(OSError), socket.socket(fileno=os.dup(self.socket)) as own:
+            own.shutdown(socket.SHUT_RDWR)
+        with suppress(RuntimeError):
+            if asyncio.get_running_loop() is self._loop:
                 self._connection.terminate()
 
     async def fetch(self, statement: Statement) -> Answer:

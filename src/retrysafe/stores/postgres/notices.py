@@ -97,10 +97,13 @@ class Notices:
         """Tell the thread that there is something new, or start it; only behind the door."""
         if self._bell is None:
             self._bell = os.pipe()
-            os.set_blocking(self._bell[0], False)
+            for end in self._bell:
+                os.set_blocking(end, False)
             self._thread = threading.Thread(target=self._work, name="retrysafe-notices", daemon=True)
             self._thread.start()
-        os.write(self._bell[1], b"!")
+        # A bell that nobody has heard for long needs no more ringing.
+        with suppress(BlockingIOError):
+            os.write(self._bell[1], b"!")
 
     def _work(self) -> None:
         while self._go_on():

@@ -49,13 +49,13 @@ class Shelf(Generic[S]):
                 _, session = self._resting.pop()
             except IndexError:
                 return None
-            if self.is_good(session):
+            if is_quiet(session) and self.keeps(session):
                 return session
             self.drop(session)
 
-    def is_good(self, session: S) -> bool:
-        """Tell whether a session can be lent again."""
-        return is_quiet(session) and monotonic() - self._born_at[session] < _LIFE_SECONDS
+    def keeps(self, session: S) -> bool:
+        """Tell whether a session that was just used can be lent again."""
+        return not session.closed and monotonic() - self._born_at[session] < _LIFE_SECONDS
 
     def put(self, session: S) -> None:
         """Let a session rest, and close the one that rested longest if it is not needed."""
@@ -126,10 +126,12 @@ class Pool:
             yield session
         except BaseException as error:
             if session is not None and not spares_session(error):
-                self.shelf.drop(session)
-                session = None
+                session.end()
             raise
         finally:
+            if session is not None and not self.shelf.keeps(session):
+                self.shelf.drop(session)
+                session = None
             self._give_on(session)
 
     @contextmanager
@@ -270,7 +272,7 @@ class AsyncPool:
             session: what was borrowed.
             error: what it was used for failed with; one that may have spoilt the session ends it.
         """
-        if error is None or spares_session(error):
+        if (error is None or spares_session(error)) and self.shelf.keeps(session):
             self._give_on(session)
         else:
             self.shelf.drop(session)

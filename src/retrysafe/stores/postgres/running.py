@@ -144,8 +144,8 @@ class LoopRunner:
     async def aclose(self) -> None:
         """Close what rests, and what is lent when it is given back."""
         self.pool.shelf.close()
+        await self._life.aclose()
         # Sockets are closed in the loop's next turns.
-        await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     async def _live(self) -> AsyncGenerator[None]:
@@ -153,7 +153,8 @@ class LoopRunner:
         try:
             yield
         finally:
-            self.pool.shelf.close_all()
+            if not self.pool.shelf.closed:
+                self.pool.shelf.close_all()
             await asyncio.sleep(0)
 
     async def run(self, factory: Factory[T], *, reads: bool) -> T:
