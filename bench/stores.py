@@ -5,6 +5,7 @@ A store joins by a row. What this checkout has no store for, or this machine no 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ KINDS = (
     Kind("postgresql, psycopg", "postgres"),
     Kind("mariadb", "mariadb"),
     Kind("nats", "nats"),
+    Kind("nats, synced always", "nats, synced always", "synced=true", on_web=False),
 )
 
 
@@ -74,7 +76,9 @@ SERVERS: dict[str, Callable[[], Service]] = {
     "redis, synced always": servers.redis,
     "postgres": _postgres,
     "mariadb": _later("mariadb"),
-    "nats": servers.nats,
+    # As it comes: files are synced every two minutes.
+    "nats": lambda: servers.nats(durable=False),
+    "nats, synced always": servers.nats,
 }
 
 
@@ -119,6 +123,8 @@ class Stores:
                 return _new_redis(self.services[name].url, number % 16, always=name != "redis") + mark
             case "mariadb":
                 return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
+            case "nats" | "nats, synced always" as name:
+                return f"{self.services[name].url}/place-{number}{mark}"
             case name:
                 return self.services[name].url + mark
 
@@ -206,8 +212,20 @@ def _mariadb_version(url: str) -> str:
         return f"MariaDB {connection.get_server_info().partition('-MariaDB')[0]}"
 
 
+def _nats_version(url: str) -> str:
+    async def ask() -> str:
+        nats: Any = import_module("nats")
+        client = await nats.connect(url)
+        said = f"NATS {client.connected_server_version}"
+        await client.close()
+        return said
+
+    return asyncio.run(ask())
+
+
 _VERSIONS: dict[str, Callable[[str], str]] = {
     "postgres": _postgres_version,
     "redis": _redis_version,
     "mariadb": _mariadb_version,
+    "nats": _nats_version,
 }

