@@ -112,8 +112,9 @@ class Documents:
 
     async def find(self, index: Index, by: float, after: Place | None, limit: int) -> Sequence[Found]:
         """List what an index has up to an instant, the earliest first."""
-        for shelf, digest, at in self._keeping.take_owed():
+        for shelf, digest, at in self._keeping.owed():
             await self._enter(shelf, digest, at)
+            self._keeping.settle(shelf, digest)
         if index == "purge":
             found, waiting = await self._keeping.sweep.find(self._wire, by, after or frozenset(), limit)
             for digest, seen in waiting:

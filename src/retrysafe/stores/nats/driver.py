@@ -72,10 +72,11 @@ class NatsStore:
             capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
         )
         self._keeping: Final = Keeping(Bucket(bucket, replicas))
-        self.verbs: Verbs = DocumentVerbs(ServerInstants(self._keeping.clock))
+        verbs = DocumentVerbs(ServerInstants(self._keeping.clock))
+        self.verbs: Verbs = verbs
         seconds = timeout.total_seconds()
         connect = connect or connecting(list(servers), dict(options or {}), seconds)
-        self._wires: Final = Wires(connect, self._keeping, seconds)
+        self._wires: Final = Wires(connect, self._keeping, seconds, verbs.start_over)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._wires.abandon)
 
