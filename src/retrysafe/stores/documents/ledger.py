@@ -53,13 +53,16 @@ class Try(NamedTuple, Generic[T]):
 class Ledger:
     """The documents, and what changes them."""
 
-    def __init__(self, instants: Instants) -> None:
+    def __init__(self, instants: Instants, margin_seconds: float = 0.0) -> None:
         """Use a clock.
 
         Args:
             instants: the store's clock.
+            margin_seconds: by how much those of other processes may be ahead; every lease is written that much longer,
+                so that none of them takes over too early (C2).
         """
         self._instants = instants
+        self._margin_seconds = margin_seconds
         self._numbers = Numbers()
         self._shelf = Shelf()
 
