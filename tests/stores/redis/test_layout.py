@@ -38,7 +38,7 @@ from retrysafe.testing.asks import a_memo, an_ask
 from tests.services.redis_servers import until
 from tests.stores.redis.tools import claimed, read, recording
 
-COMMON = script("claim").text
+COMMON = script("write").text
 OUTCOME_BYTES = 1024
 
 

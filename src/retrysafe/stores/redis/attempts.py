@@ -88,13 +88,11 @@ class AttemptVerbs:
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
         digest = ask.identity.digest
-        bucket = self._keys.bucket(digest)
-        keys = (*bucket.of(digest), bucket.memos + digest)
+        keys = self._keys.bucket(digest).of(digest)
         front, back, packed_id = pack_new(ask)
-        new = (self._stamp(), front, back, packed_id, ask.lease_seconds, ask.tombstone_seconds)
-        over: tuple[bytes, int] | tuple[()] = ()
+        call = Call("claim", keys, (self._stamp(), front, back, packed_id, ask.lease_seconds, ask.tombstone_seconds))
         while True:
-            answer = yield Statement("", (Call("claim", keys, (*new, *over)),))
+            answer = yield Statement("", (call,))
             [reply] = answer.rows
             if len(reply) == 1:
                 return Claimed(
@@ -104,12 +102,10 @@ class AttemptVerbs:
             before = met.row.fence, met.row.state
             row, verdict = attempts.claim(met.row, ask, met.now, 0)
             if row is not met.row:
-                # Its tombstone is over: the next claim names it, and so takes its place (C6).
-                over = met.id, met.revision
+                # Its tombstone is over: with it out of the way, whoever comes first begins anew (C6).
+                yield from self._forget(met)
             elif before == (row.fence, row.state) or (yield from self._swap(met)):
                 return verdict
-            else:
-                over = ()
 
     def reclaim(self, seen: Checkpoint, terms: Terms) -> Program[Verdict | None]:
         """Take over or park an abandoned checkpoint, under the fence that was seen (R1, R8)."""
@@ -146,7 +142,9 @@ class AttemptVerbs:
         messages: Sequence[Message] = (),
     ) -> Program[Receipt]:
         """Record the outcome, erase the stored request, and put the messages into the outbox; final (S1, R13, I11)."""
+        target = State.UNDONE if undone else State.DONE
         change = Change(
+            _BEFORE[target],
             forward="0" if undone else "1",
             retention=retention_seconds,
             tombstone=tombstone_seconds,
@@ -155,7 +153,7 @@ class AttemptVerbs:
             outcome_how=_SET,
             outcome=outcome,
         )
-        return self._write(claim, State.UNDONE if undone else State.DONE, change, messages)
+        return self._write(claim, target, change, messages)
 
     def release(self, claim: Claim) -> Program[Receipt]:
         """Free the key for the same request (S6). The request is erased: the next claim brings its own."""
@@ -232,6 +230,13 @@ class AttemptVerbs:
         answer = yield Statement("", (Call("read", (key,), (self._stamp(),)),))
         stamp, record, _ = answer.rows[0]
         return unpack(record, digest, float(stamp)) if record else None
+
+    def _forget(self, met: Met) -> Program[None]:
+        """Delete a checkpoint whose tombstone is over, unless somebody else has written it since it was read."""
+        digest = met.row.digest
+        bucket = self._keys.bucket(digest)
+        keys = (*bucket.of(digest), bucket.memos + digest)
+        yield Statement("", (Call("forget", keys, (self._stamp(), met.id, met.revision)),))
 
     def _swap(self, met: Met, line: bytes | None = None) -> Program[bool]:
         """Write a changed row back, unless somebody else has written it since it was read."""

@@ -1,15 +1,16 @@
+-- needs: clock checkpoint index outbox
 -- A fenced write of an attempt: record, release, park, begin_stream, postpone, begin_undo (C4).
 -- ARGV: now, id, fence, state or 0 to stay, states that it may leave, whether not when it is being undone, seconds from now of lease, due,
 -- outcome_until and tombstone or nothing, whether deaths begin anew, and reason, request and outcome: k to keep it, n for
 -- none, or s and, behind it, what it is now; messages. KEYS[5], [6]: outbox, if there are any.
 local met = redis.call('GET', KEYS[1])
 if not met then
-    return {stamp}
+    return {stamp()}
 end
 local r = front_of(met)
 if not holds(r, ARGV[2], ARGV[3]) or not string.find(ARGV[5], r.state, 1, true)
     or (ARGV[6] ~= '0' and r.flags % 2 == 1) then
-    return {stamp, met}
+    return {stamp(), met}
 end
 local at = FRONT_BYTES + r.id_bytes + 1
 local text = string.sub(met, at, at + r.text_bytes - 1)
