@@ -21,7 +21,7 @@ from retrysafe.stores.base import Held, Lost, Renewal, Terms
 from retrysafe.stores.decisions import memo_receipt, memoizable, receipt
 from retrysafe.stores.documents import attempts
 from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.redis.calls import Call, Keys, Stamp, Words, ask_all, servers_time
+from retrysafe.stores.redis.calls import Call, Keys, Reply, Stamp, Words, ask_all, servers_time
 from retrysafe.stores.redis.layout import (
     STATE_CODES,
     STATUS_CODES,
@@ -47,21 +47,15 @@ class Change(NamedTuple):
 
     Attributes:
         allowed: the states that it may leave, if not all from which the new one can be reached.
-        forward: 1 where it must not be being undone: what turned back never goes forward again (I9).
         lease: when the lease ends, in seconds from now.
         due: when the scan may look at it, in seconds from now; with a lease.
-        retention: how long the outcome is replayable, in seconds.
-        tombstone: how long the key is remembered, in seconds; with a retention.
         deaths: 1 to count attempts anew.
         reason_how: k to keep the reason, n for none, s for this one; and so on.
     """
 
     allowed: str = ""
-    forward: str = "0"
     lease: float | str = ""
     due: float | str = ""
-    retention: float | str = ""
-    tombstone: float | str = ""
     deaths: str = "0"
     reason_how: str = _KEEP
     reason: str = ""
@@ -143,17 +137,15 @@ class AttemptVerbs:
     ) -> Program[Receipt]:
         """Record the outcome, erase the stored request, and put the messages into the outbox; final (S1, R13, I11)."""
         target = State.UNDONE if undone else State.DONE
-        change = Change(
-            _BEFORE[target],
-            forward="0" if undone else "1",
-            retention=retention_seconds,
-            tombstone=tombstone_seconds,
-            reason_how=_NONE,
-            request_how=_NONE,
-            outcome_how=_SET,
-            outcome=outcome,
-        )
-        return self._write(claim, target, change, messages)
+        bucket = self._keys.bucket(claim.digest)
+        keys: tuple[bytes, ...] = bucket.of(claim.digest)
+        if messages:
+            keys = (*keys, bucket.outbox[0], bucket.outbox[2])
+        told: Words = (self._stamp(), pack_id(claim.operation_id), claim.fence, STATE_CODES[target], _BEFORE[target])
+        said: Words = (retention_seconds, tombstone_seconds, outcome)
+        arguments = (*told, *said, *map(encode_message, messages))
+        answer = yield Statement("", (Call("record", keys, arguments),))
+        return _receipt(answer.rows[0], claim, target)
 
     def release(self, claim: Claim) -> Program[Receipt]:
         """Free the key for the same request (S6). The request is erased: the next claim brings its own."""
@@ -254,25 +246,23 @@ class AttemptVerbs:
         keys = self._keys.bucket(claim.digest).of(claim.digest)
         return Call("renew", keys, (self._stamp(), pack_id(claim.operation_id), claim.fence, seconds, handed_over))
 
-    def _write(
-        self, claim: Claim, target: State | None, change: Change = _NOTHING, messages: Sequence[Message] = ()
-    ) -> Program[Receipt]:
+    def _write(self, claim: Claim, target: State | None, change: Change = _NOTHING) -> Program[Receipt]:
         """Change what a script finds under the fence, into the state ``target``; None to stay."""
-        bucket = self._keys.bucket(claim.digest)
-        keys: tuple[bytes, ...] = bucket.of(claim.digest)
-        if messages:
-            keys = (*keys, bucket.outbox[0], bucket.outbox[2])
         if target is None:
             state = 0
         else:
             state = STATE_CODES[target]
             change = change if change.allowed else change._replace(allowed=_BEFORE[target])
-        told = (self._stamp(), pack_id(claim.operation_id), claim.fence, state)
-        arguments: Words = (*told, *change, *map(encode_message, messages))
+        arguments = (self._stamp(), pack_id(claim.operation_id), claim.fence, state, *change)
+        keys = self._keys.bucket(claim.digest).of(claim.digest)
         answer = yield Statement("", (Call("write", keys, arguments),))
-        [reply] = answer.rows
-        if not reply:
-            return Written()
-        if len(reply) == 1 or target is None:
-            return Superseded()
-        return receipt(unpack(reply[1], claim.digest, float(reply[0])).seen, claim, target)
+        return _receipt(answer.rows[0], claim, target)
+
+
+def _receipt(reply: Reply, claim: Claim, target: State | None) -> Receipt:
+    """Tell a write that was refused, with what it met, whether it had been made before (D4)."""
+    if not reply:
+        return Written()
+    if len(reply) == 1 or target is None:
+        return Superseded()
+    return receipt(unpack(reply[1], claim.digest, float(reply[0])).seen, claim, target)

@@ -1,4 +1,4 @@
--- needs: clock checkpoint index
+-- needs: clock front checkpoint index
 -- Forgets a checkpoint whose tombstone is over, if it is still the one that was read (C6). KEYS[5]: memos.
 -- ARGV: now, id, revision.
 local r = front()

@@ -1,4 +1,4 @@
--- needs: clock checkpoint
+-- needs: clock front checkpoint
 -- Returns a checkpoint without request and outcome, for listings and scans. ARGV: now.
 local r, bytes = front_if_known()
 if not r then

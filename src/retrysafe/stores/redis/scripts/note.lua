@@ -1,4 +1,4 @@
--- needs: clock checkpoint index
+-- needs: clock front checkpoint index
 -- Notes that somebody was told of a checkpoint, if it is still the one that was read, and returns it (R2).
 -- ARGV: now, id, revision, until when it is left alone.
 local r = front()

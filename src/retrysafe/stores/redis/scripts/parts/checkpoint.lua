@@ -1,9 +1,4 @@
--- KEYS[1] is a checkpoint: a fixed front, which `layout.py` draws, followed by id, text, reason, request and outcome.
-local FRONT = '>BBBBI4I4I4i4I4I4ddddddddBI4i4i4i4'
-local RUNNING, STREAMING, RELEASED, UNDOING, PARKED, DONE, UNDONE, EXPIRED = 1, 2, 3, 4, 5, 6, 7, 8
-local UNDOING_FLAG, PIVOTED_FLAG = 1, 2
-local FRONT_BYTES, FRONT_AND_ID_BYTES = 109, 364
-
+-- KEYS[1] is a checkpoint.
 local function front_of(bytes)
     local layout, state, mode, flags, revision, fence, attempt, deaths, messages, version, place, created, lease, due, hint,
         finished, outcome_until, tombstone, id_bytes, text_bytes, reason_bytes, request_bytes, outcome_bytes, at =
