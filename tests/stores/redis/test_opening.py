@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from redis.retry import Retry
 from retrysafe import SHARED, Policy, RetrySafe
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt, StoreUnavailable
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.base import Capability, Clock, Durability
+from retrysafe.stores.base import Capability, Clock, Durability, Query
 from retrysafe.stores.redis import Persistence, RedisStore, from_clients, from_url
 from retrysafe.stores.redis.connections import Connections
 from retrysafe.stores.redis.settings import Settings
@@ -177,6 +178,25 @@ class TestClients:
         store.close()
         assert client.ping()
         client.close()
+
+    def test_without_a_client_for_loops_threads_do_their_work(self, redis: Service) -> None:
+        """C7: also when a caller goes away."""
+        client = valkey.Valkey.from_url(redis.url)
+        store = from_clients(client, prefix=a_prefix())
+
+        async def work() -> None:
+            await store.aopen()
+            leaving = asyncio.ensure_future(store.arun(lambda: store.verbs.claim(an_ask("left"))))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            await asyncio.gather(*(store.arun(partial(store.verbs.claim, an_ask(f"{each}"))) for each in range(20)))
+            await store.aclose()
+
+        asyncio.run(work())
+        assert len(store.query(lambda: store.verbs.listing(Query()))) == 21
+        client.connection_pool.disconnect()
 
     def test_a_client_that_cannot_reach_its_server_is_unavailable(self) -> None:
         """D1."""
