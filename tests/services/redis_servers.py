@@ -77,8 +77,8 @@ class Cluster:
             # Before it knows any other.
             ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             ask("CLUSTER", "ADDSLOTSRANGE", number * share, min(_LAST_SLOT, (number + 1) * share - 1))
-        for other in self.nodes[1:]:
-            for ask in asks:
+        for other in self.nodes:
+            for ask in (ask for ask, node in zip(asks, self.nodes, strict=True) if node is not other):
                 ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.further_ports[0])
         until(lambda: all(_is_whole(client, len(clients)) for client in clients))
 

@@ -152,6 +152,57 @@ class TestMeta:
         later.close()
 
 
+class TestEmptiedServers:
+    """K4: a server without persistence that was started again, while processes live that know the old pepper."""
+
+    def test_a_pepper_that_was_lost_is_put_back_by_whoever_knows_it(
+        self, store: RedisStore, sight: library.Redis, url: str
+    ) -> None:
+        """K4: so that a process that comes later agrees."""
+        pepper = store.open().pepper
+        sight.delete(store.keys.meta)
+        _cut_off(store)
+        claimed(store, an_ask("thread"))
+        later = from_url(url)
+        assert later.open().pepper == pepper
+        later.close()
+        sight.delete(store.keys.meta)
+        assert isinstance(asyncio.run(_claim_and_close(store)), Claimed)
+        later = from_url(url)
+        assert later.open().pepper == pepper
+        later.close()
+
+    def test_a_store_that_others_have_made_anew_is_not_used(
+        self, store: RedisStore, sight: library.Redis, url: str
+    ) -> None:
+        """K4: the same key would be two operations."""
+        sight.delete(store.keys.meta)
+        other = from_url(url)
+        other.open()
+        _cut_off(store)
+        with pytest.raises(StoreUnavailable, match="restart this process"):
+            claimed(store)
+        with pytest.raises(StoreUnavailable, match="restart this process"):
+            asyncio.run(_claim(store))
+        claimed(other)
+        other.close()
+
+
+def _cut_off(store: RedisStore) -> None:
+    """End the connections that a store has for threads, as the end of a server does."""
+    transport = store._transport
+    assert isinstance(transport, Connections)
+    for line in transport._lines._every:
+        line.close()
+    transport._lines._resting.clear()
+
+
+async def _claim_and_close(store: RedisStore) -> object:
+    verdict = await store.arun(lambda: store.verbs.claim(an_ask("loop")))
+    await store.aclose()
+    return verdict
+
+
 class TestClients:
     def test_a_client_that_decodes_is_refused(self, redis: Service) -> None:
         """Checkpoints are bytes."""

@@ -53,6 +53,18 @@ class Call(NamedTuple):
     arguments: Words
 
 
+class Introduction(NamedTuple):
+    """With what a new connection begins once the store is open.
+
+    Attributes:
+        call: makes the meta row if there is none any more, or answers with the one that is there.
+        row: what it must answer.
+    """
+
+    call: Call
+    row: bytes
+
+
 def ask(call: Call) -> Program[Reply]:
     """Run one script, and return what it answers."""
     answer = yield Statement("", (call,))

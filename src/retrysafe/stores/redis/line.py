@@ -13,9 +13,10 @@ from time import monotonic
 from typing import Any
 
 from retrysafe.errors import StoreUnavailable
-from retrysafe.stores.redis.calls import Call, Reply, Words
+from retrysafe.stores.redis.calls import Call, Introduction, Reply, Words
 from retrysafe.stores.redis.resp import (
     ReplyError,
+    check_introduced,
     check_waited,
     is_unknown_script,
     lost,
@@ -38,7 +39,7 @@ class Line:
         StoreUnavailable: the server is not there, not ready, or refuses us.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, introduction: Introduction | None = None) -> None:
         self._settings = settings
         self._reader = reader()
         self.used_at = 0.0
@@ -53,6 +54,9 @@ class Line:
             else:
                 self._let_the_system_watch()
             _check(self._exchange(list(map(packed_command, settings.handshake()))))
+            if introduction is not None:
+                [reply] = self.exchange([introduction.call])
+                check_introduced(reply, introduction)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -150,10 +154,15 @@ class Line:
 
 
 class Lines:
-    """Connections that are kept for threads."""
+    """Connections that are kept for threads.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        introduction: with what new ones begin; None before the store is open.
+    """
+
+    def __init__(self, settings: Settings, introduction: Introduction | None) -> None:
         self._settings = settings
+        self.introduction = introduction
         self._slots = threading.Semaphore(settings.pool)
         self._resting: deque[Line] = deque()
         self._every: set[Line] = set()
@@ -208,7 +217,7 @@ class Lines:
             if line.is_quiet():
                 return line
             self._drop(line)
-        line = Line(self._settings)
+        line = Line(self._settings, self.introduction)
         self._every.add(line)
         return line
 

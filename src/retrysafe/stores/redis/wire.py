@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar, cast
 
 from retrysafe.errors import RetrySafeError, StoreUnavailable
 from retrysafe.stores.program import Answer, Program
-from retrysafe.stores.redis.calls import Call
+from retrysafe.stores.redis.calls import Call, Introduction, ask
 from retrysafe.stores.redis.resp import (
     ReplyError,
+    check_introduced,
     check_waited,
     is_unknown_script,
     lost,
@@ -115,7 +116,7 @@ class Wire(asyncio.Protocol):
         self._farewell: AsyncGenerator[None] | None = None
 
     @classmethod
-    async def connect(cls, settings: Settings) -> Wire:
+    async def connect(cls, settings: Settings, introduction: Introduction | None) -> Wire:
         """Connect.
 
         Raises:
@@ -132,6 +133,8 @@ class Wire(asyncio.Protocol):
                     server_hostname=None if settings.tls is None else settings.host,
                 )
                 await wire._handshake
+                if introduction is not None:
+                    check_introduced(await wire.run(ask(introduction.call)), introduction)
         except TimeoutError:
             wire.close()
             raise lost(f"no connection within {settings.timeout_seconds:g} s") from None
