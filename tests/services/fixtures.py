@@ -129,3 +129,17 @@ def own_kafka() -> Iterator[Service]:
     """One to kill; it remembers nothing."""
     with servers.kafka() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[Service]:
+    """An emulator of DynamoDB for all tests of this process."""
+    with servers.dynamodb() as service:
+        yield service
+
+
+@pytest.fixture
+def own_dynamodb() -> Iterator[Service]:
+    """One to kill; it remembers nothing."""
+    with servers.dynamodb() as service:
+        yield service

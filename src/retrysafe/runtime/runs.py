@@ -129,6 +129,8 @@ class _Run(Generic[A]):
                 self._flow.close()
         if self._claim is not None:
             self._engine.keeper.abandon(self._claim)
+        # What would be stopped has its run in hand: together they would stay in memory until a collector comes by.
+        self._stop = _nothing_to_stop
 
     def _committed(self, effect: fx.Commit, receipt: fx.Receipt | fx.Conflicted) -> fx.Receipt | fx.Conflicted:
         """Let the engine observe a record that the operation's own transaction has made."""
@@ -342,6 +344,10 @@ class AsyncRun(_Run[A]):
                 return await engine.transactions.aroll_back(open_, error)
             case _:
                 return _never_here(effect)
+
+
+def _nothing_to_stop() -> None:
+    """The attempt has ended."""
 
 
 def _never_here(effect: fx.SurfaceEffect | fx.StepEffect) -> Never:

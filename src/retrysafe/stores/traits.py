@@ -51,12 +51,14 @@ class Traits(msgspec.Struct, frozen=True):
 
     Attributes:
         name: of the kind of store.
-        clock: whose instants it compares.
+        clock: whose instants it compares (C2).
         durability: what its acknowledged write survives.
         capabilities: what it can do beyond its verbs.
         forgetful: set where the store's server may end while the application lives, and forget what it acknowledged:
             one sentence with the fix. The effects of steps and of transactions outlive that, and nobody would know of
             them: these modes are refused.
+        margin_seconds: by how much the clocks of its processes may differ; with ``Clock.MARGIN`` the store adds it to
+            every lease that it writes, so that a process whose clock is ahead by as much takes nothing over too early.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Traits(msgspec.Struct, frozen=True):
     durability: Durability
     capabilities: frozenset[Capability]
     forgetful: str | None = None
+    margin_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl
 
 from retrysafe.errors import ConfigurationError
@@ -23,6 +23,8 @@ _OURS = {
     "sqlite": "retrysafe.stores.sqlite",
     "postgresql": "retrysafe.stores.postgres",
     "postgres": "retrysafe.stores.postgres",
+    "nats": "retrysafe.stores.nats",
+    "tls": "retrysafe.stores.nats",
     "redis": "retrysafe.stores.redis",
     "rediss": "retrysafe.stores.redis",
     "valkey": "retrysafe.stores.redis",
@@ -41,6 +43,22 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 class AnyStore(Store, AsyncStore, Protocol):
     """A store for threads and for event loops."""
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """A store that a test can put on a clock of its own, so that days pass at once."""
+
+    def with_clock(self, wall: Callable[[], float]) -> AnyStore:
+        """Return a store in the same place, not open yet, whose instants are those of a wall clock in this process.
+
+        It stands for the one clock that all processes share, so no margin is added to leases. It may be set back, and
+        the store's instants never are: :class:`~retrysafe.stores.clock.HostClock` sees to that (C2).
+
+        Args:
+            wall: the clock, in seconds since the epoch.
+        """
+        ...
 
 
 def open_store(url: str) -> AnyStore:

@@ -143,14 +143,11 @@ class TestLostAnswers:
     def test_a_claim_whose_answer_was_lost_is_ours(self, redis: Service, url: str, face: Face) -> None:
         """D4, C1."""
         ask = an_ask()
-        with relay(redis.port, script("claim").digest.encode()) as wire:
+        with relay(redis.port) as wire:
             runner = Runner(from_url(_by_way_of(wire.port, redis, url)), face)
             runner.claimed(an_ask("before"))
-            wire.loses_answers_to_commits = True
-            with pytest.raises(StoreUnavailable):
+            with wire.losing_answers_to(script("claim").digest.encode()), pytest.raises(StoreUnavailable):
                 runner.claim(ask)
-            assert wire.lost.is_set()
-            wire.loses_answers_to_commits = False
             assert runner.claimed(ask).fence == 1
             runner.close()
 
@@ -170,16 +167,13 @@ class TestLostAnswers:
         self, redis: Service, url: str, face: Face, write: Write, name: str
     ) -> None:
         """D4, C4: made once, and known as made."""
-        with relay(redis.port, script(name).digest.encode()) as wire:
+        with relay(redis.port) as wire:
             runner = Runner(from_url(_by_way_of(wire.port, redis, url)), face)
             claim = runner.claimed(an_ask())
             # So that the server knows the script.
             write(runner, runner.claimed(an_ask("before")))
-            wire.loses_answers_to_commits = True
-            with pytest.raises(StoreUnavailable):
+            with wire.losing_answers_to(script(name).digest.encode()), pytest.raises(StoreUnavailable):
                 write(runner, claim)
-            assert wire.lost.is_set()
-            wire.loses_answers_to_commits = False
             met = runner.trail(claim)
             assert write(runner, claim) == Written()
             after = runner.trail(claim)

@@ -136,11 +136,11 @@ class RetrySafeMiddleware:
             return
         engine = engine or guard.local_engine()
         run = AsyncRun(engine, flow, policy, name=route.name, stop=exchange.stop, request=request, hooks=guard.hooks)
-        exchange.run = run
         # A claim that has to be waited for could be cancelled on its way; so could a transaction's beginning.
         at_once = engine.answers_at_once and policy.mode is not Mode.TRANSACTION
         step = await _begin(run) if at_once else None
         if step is None or isinstance(step, fx.Execute):
+            exchange.run = run
             await self._in_own_task(self._operate(run, exchange, digest, app=self._app, step=step), exchange)
         elif not isinstance(step, fx.Forward):
             await exchange.answer(step)
