@@ -63,6 +63,7 @@ PROGRAMS = {
             ("rabbitmq-server",),
             "erlang-.*",
         ),
+        Program("pgbouncer", "usr/sbin/pgbouncer", ("pgbouncer",), r"libevent-.*|libc-ares2.*"),
         # An old one; the wheel has the latest.
         Program("nats-server", "usr/sbin/nats-server", ("nats-server",), "nats-server"),
         Program(
