@@ -63,6 +63,8 @@ PROGRAMS = {
             ("rabbitmq-server",),
             "erlang-.*",
         ),
+        # Its tools are in other packages; the server makes its own tables.
+        Program("mariadbd", "usr/sbin/mariadbd", ("mariadb-server-core",), "libaio1.*|liburing2"),
     )
 }
 

@@ -10,10 +10,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.services.mariadb import mariadb
 from tests.services.rabbitmq import rabbitmq
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["kafka", "nats", "postgres", "rabbitmq", "redis"]
+__all__ = ["kafka", "mariadb", "nats", "postgres", "rabbitmq", "redis"]
 
 _says = says  # tests/queues
 

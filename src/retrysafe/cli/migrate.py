@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from retrysafe.cli.complaints import Complaint, Misuse
-from retrysafe.cli.opening import given, named, postgres_database, shown, sqlite_file, store_argument
+from retrysafe.cli.opening import given, mysql_database, named, postgres_database, shown, sqlite_file, store_argument
 from retrysafe.cli.terminal import say, say_json
 from retrysafe.cli.words import counted
 from retrysafe.errors import RetrySafeError
 
 if TYPE_CHECKING:
+    from retrysafe.stores.mysql import MySQLStore
     from retrysafe.stores.postgres import PostgresStore
     from retrysafe.stores.sql.migrations import Migration
 
@@ -78,11 +79,13 @@ def migrate(*, store_url: str | None, as_sql: bool, as_json: bool) -> None:
 
 def _schema(url: str) -> _Schema:
     store = named(url)
-    file, database = sqlite_file(store), postgres_database(store)
+    file, database, mysql = sqlite_file(store), postgres_database(store), mysql_database(store)
     if file is not None:
         return _of_file(file.path)
     if database is not None:
         return _of_database(database, shown(url))
+    if mysql is not None:
+        return _of_mysql(mysql, shown(url))
     raise Misuse(
         f"this command knows no migrations of the store {store.traits.name}",
         where=shown(url),
@@ -105,6 +108,19 @@ def _of_file(path: str) -> _Schema:
 
 def _of_database(store: PostgresStore, place: str) -> _Schema:
     from retrysafe.stores.postgres import schema  # noqa: PLC0415 - as above
+
+    return _Schema(
+        kind="database",
+        place=place,
+        known=schema.migrations(),
+        pending=partial(schema.pending, store.settings),
+        migrate=partial(schema.migrate, store.settings),
+        sql=schema.migrations_sql,
+    )
+
+
+def _of_mysql(store: MySQLStore, place: str) -> _Schema:
+    from retrysafe.stores.mysql import schema  # noqa: PLC0415 - as above
 
     return _Schema(
         kind="database",

@@ -17,13 +17,14 @@ from retrysafe.errors import ConfigurationError, RetrySafeError
 from retrysafe.stores.urls import AnyStore, open_store
 
 if TYPE_CHECKING:
+    from retrysafe.stores.mysql import MySQLStore
     from retrysafe.stores.postgres import PostgresStore
     from retrysafe.stores.sqlite import SQLiteStore
 
 STORE_URL = "RETRYSAFE_STORE_URL"
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
 _PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&#]*")
-_OURS = ("sqlite:", "postgresql:", "postgres:")
+_OURS = ("sqlite:", "postgresql:", "postgres:", "mysql:", "mariadb:")
 _MIGRATE_OPTION = re.compile(r"(?<=[?&])migrate=[^&#]*&?")
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -86,6 +87,15 @@ def postgres_database(store: AnyStore) -> PostgresStore | None:
     from retrysafe.stores.postgres import PostgresStore  # noqa: PLC0415 - help must not load a driver
 
     return store if isinstance(store, PostgresStore) else None
+
+
+def mysql_database(store: AnyStore) -> MySQLStore | None:
+    """Return the store if it is in a database of MySQL or MariaDB, whose schema this package knows how to look at."""
+    if store.traits.name != "mysql":
+        return None
+    from retrysafe.stores.mysql import MySQLStore  # noqa: PLC0415 - help must not load a driver
+
+    return store if isinstance(store, MySQLStore) else None
 
 
 def missing_file(store_url: str, path: str) -> Complaint:

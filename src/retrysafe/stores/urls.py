@@ -23,6 +23,8 @@ _OURS = {
     "sqlite": "retrysafe.stores.sqlite",
     "postgresql": "retrysafe.stores.postgres",
     "postgres": "retrysafe.stores.postgres",
+    "mysql": "retrysafe.stores.mysql",
+    "mariadb": "retrysafe.stores.mysql",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

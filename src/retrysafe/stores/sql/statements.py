@@ -28,7 +28,7 @@ class Statements:
             "digest": named.get("digest", "?").strip(),
             "columns": _columns(COLUMNS, named),
             "listed": _columns(LISTED, named),
-            "memo_columns": ", ".join(MEMO_COLUMNS),
+            "memo_columns": _columns(MEMO_COLUMNS, named),
             "leased": one_of(LEASED),
             "purgeable": one_of(PURGEABLE),
             **{f"before_{state}": before(state) for state in State},
