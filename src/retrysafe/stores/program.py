@@ -15,16 +15,32 @@ T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
 
 
+class Batch(NamedTuple):
+    """What a driver must know to run the same statement of many programs as one.
+
+    Attributes:
+        name: of the statement's wording for many rows, as the dialect calls it.
+        key: so many leading parameters name the row that is written, its digest first.
+    """
+
+    name: str
+    key: int
+
+
 class Statement(NamedTuple):
     """One statement for a database.
 
     Attributes:
         text: the statement, with the database's own placeholders.
         parameters: its parameters.
+        batch: given where a program begins with it and mostly ends with its answer: then a driver may run it by itself,
+            or together with others (``batching.py``), and only when the program goes on start that program again, in a
+            transaction. None for every other statement.
     """
 
     text: str
     parameters: Sequence[Any] = ()
+    batch: Batch | None = None
 
 
 class Answer(NamedTuple):

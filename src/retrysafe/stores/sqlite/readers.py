@@ -28,7 +28,7 @@ class _Reader:
         self.connection = connect_reader(settings)
 
     def fetch(self, statement: Statement) -> Answer:
-        return Answer(self.connection.execute(*statement).fetchall())
+        return Answer(self.connection.execute(statement.text, statement.parameters).fetchall())
 
     def close(self) -> None:
         with suppress(sqlite3.Error):

@@ -182,7 +182,7 @@ class Writer:
 
     def _fetch(self, statement: Statement) -> Answer:
         assert self.connection is not None  # noqa: S101 - for the type checker: a transaction has begun
-        cursor = self.connection.execute(*statement)
+        cursor = self.connection.execute(statement.text, statement.parameters)
         if cursor.description is None:
             return Answer((), cursor.rowcount)
         return Answer(cursor.fetchall())
