@@ -19,12 +19,14 @@ class Batch(NamedTuple):
     """What a driver must know to run the same statement of many programs as one.
 
     Attributes:
-        name: of the statement's wording for many rows, as the dialect calls it.
-        key: so many leading parameters name the row that is written, its digest first.
+        name: of the statement's wording for many rows, as the dialect calls it; None where there is none, and the
+            statement can only be run by itself.
+        key: so many leading parameters name the row that is written, its digest first. The rows that are answered
+            begin with the same, followed by whether the row was written.
     """
 
-    name: str
-    key: int
+    name: str | None = None
+    key: int = 0
 
 
 class Statement(NamedTuple):
@@ -33,9 +35,9 @@ class Statement(NamedTuple):
     Attributes:
         text: the statement, with the database's own placeholders.
         parameters: its parameters.
-        batch: given where a program begins with it and mostly ends with its answer: then a driver may run it by itself,
-            or together with others (``batching.py``), and only when the program goes on start that program again, in a
-            transaction. None for every other statement.
+        batch: given where a program ends with the answer if the statement has written something: then a driver may run
+            it outside of a transaction, or together with others (``batching.py``), and only when the program goes on
+            start it again, in a transaction. None for every other statement.
     """
 
     text: str
@@ -56,14 +58,23 @@ class Answer(NamedTuple):
     changed: int = 0
 
 
+ALONE = Batch()
+"""For a statement that a driver may run outside of a transaction, but not together with others."""
+
 Program = Generator[Statement, Answer, T]
 Factory = Callable[[], Program[T]]
 
 
-def run(program: Program[T], fetch: Callable[[Statement], Answer]) -> T:
-    """Run a program to its end with a blocking ``fetch``."""
+def run(program: Program[T], fetch: Callable[[Statement], Answer], first: Statement | None = None) -> T:
+    """Run a program to its end with a blocking ``fetch``.
+
+    Args:
+        program: what to run.
+        fetch: runs a statement.
+        first: its first statement, if somebody has asked it for that already.
+    """
     try:
-        statement = next(program)
+        statement = first or next(program)
         while True:
             statement = program.send(fetch(statement))
     except StopIteration as end:

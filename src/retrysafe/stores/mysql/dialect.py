@@ -1,29 +1,37 @@
 """The verbs of MySQL and MariaDB: those that all SQL databases share, and the few that these servers have no words for.
 
 MySQL returns nothing from a write, and tells with no number whether ``ON DUPLICATE KEY UPDATE`` changed what it met:
-there, rows are locked first, then read, then written.
+there, rows are locked first, then read, then written. What lies on the way of every request is one statement each,
+which tells the time by itself, and which a driver may run together with others.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec.structs import replace
 
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.encoding import decode_message
-from retrysafe.protocol.model import Claim, Message
+from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message
+from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import Memo, StepStatus
+from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.base import Held, Lost, Outgoing, Renewal
-from retrysafe.stores.decisions import memo_receipt, memoizable, replaces
-from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.rows import memo_of
+from retrysafe.stores.decisions import memo_receipt, memoizable, receipt, replaces
+from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement
+from retrysafe.stores.rows import COLUMNS, checkpoint, memo_of
 from retrysafe.stores.sql.base import Instants, chunks, right
+from retrysafe.stores.sql.claims import first_claim
 from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sql.statements import Statements
+
+_NUMBERED = re.compile(r"\?(\d+)")
+_DIGEST = COLUMNS.index("digest")
 
 
 @cache
@@ -32,12 +40,25 @@ def statements() -> Statements:
     return Statements("retrysafe.stores.mysql")
 
 
+_ENTER = Batch("enter", 1)
+_FINISH = Batch("finish", 3)
+BATCHES = (_ENTER, _FINISH)
+"""What is run together with others."""
+
+
 class MySQLVerbs(SQLVerbs):
     """What the store can be asked."""
 
     def __init__(self, instants: Instants | None = None) -> None:
         """Use the server's clock (C2), or, in a test, another one."""
         super().__init__(statements(), instants or _ServerInstants())
+        self._by_server = instants is None
+        self._enters = statements().with_asked("enter", "entry")
+
+    def read(self, digest: bytes) -> Program[Checkpoint | None]:
+        """Read one checkpoint, with the time, in one statement."""
+        answer = yield Statement(self._sql["look"], ((yield from self._told()), digest), ALONE)
+        return _met(answer.rows[0]) if answer.rows else None
 
     def renew(self, claims: Sequence[Claim]) -> Program[Sequence[Renewal]]:
         """Move the lease end of each claim that is still held, without waiting for what is locked (C3, C4)."""
@@ -96,6 +117,44 @@ class MySQLVerbs(SQLVerbs):
             yield Statement(text, (now + lease_seconds, *places))
         return [Outgoing(operation, number, decode_message(record)) for _, operation, number, record in answer.rows]
 
+    def _told(self) -> Program[float | None]:
+        """Return the instant that a statement is given: none, as it knows by itself."""
+        return None if self._by_server else (yield from self._now())
+
+    def _enter(self, ask: Ask) -> Program[Claimed | Checkpoint | None]:
+        """Make the checkpoint, or read the one that is there."""
+        identity = ask.identity
+        terms = (
+            identity.digest,
+            ask.mode.value,
+            ask.lease_seconds,
+            ask.tombstone_seconds,
+            ask.attempt_id,
+            ask.name,
+            identity.namespace,
+            identity.principal,
+            identity.key_hint,
+            ask.fingerprint.stored,
+            ask.request,
+            ask.version,
+            (yield from self._told()),
+        )
+        answer = yield Statement(self._enters, terms, _ENTER)
+        if answer.changed:
+            return first_claim(ask)
+        # Together with others, what is there was read already.
+        return _met(answer.rows[0]) if answer.rows else (yield from self.read(identity.digest))
+
+    def _finish(
+        self, claim: Claim, outcome: bytes, retention_seconds: float, tombstone_seconds: float
+    ) -> Program[Receipt]:
+        """Record an outcome without messages."""
+        terms = (*right(claim), retention_seconds, tombstone_seconds, outcome, (yield from self._told()))
+        answer = yield Statement(self._sql["finish"], terms, _FINISH)
+        if answer.changed:
+            return Written()
+        return receipt((yield from self.read(claim.digest)), claim, State.DONE)
+
     def _found(self, name: str, digests: Sequence[bytes]) -> Program[list[tuple[tuple[bytes, str, int], float]]]:
         """Read what is open among checkpoints: what a write has to prove, and when the lease ends."""
         answer = yield Statement(self._sql.with_conditions(name, (_among("digest", len(digests)),)), tuple(digests))
@@ -134,6 +193,58 @@ class _ServerInstants:
         answer = yield Statement(statements()["now"])
         [(now,)] = answer.rows
         return float(now)
+
+
+def together(batch: Batch, asked: Sequence[Statement]) -> Program[Sequence[Answer | None]]:
+    """Run the same statement of several programs as one; None for each that must be run by itself."""
+    if len(asked) == 1:
+        return [(yield asked[0])]
+    return (yield from (_enter_all(asked) if batch == _ENTER else _finish_all(asked)))
+
+
+def _enter_all(asked: Sequence[Statement]) -> Program[Sequence[Answer | None]]:
+    sql, digests = statements(), [statement.parameters[0] for statement in asked]
+    look = sql.with_conditions("look_at_all", (_among("digest", len(digests)),))
+    answer = yield Statement(look, (asked[0].parameters[-1], *digests))
+    met = {row[_DIGEST]: Answer(rows=(row,)) for row in answer.rows}
+    new = [statement.parameters for statement in asked if statement.parameters[0] not in met]
+    made: Answer | None = None
+    if new:
+        rows = _repeated(f"({sql['entry']})", ", ", len(new), len(new[0]))
+        inserted = yield Statement(f"{sql['enter_all']} {rows}", [term for terms in new for term in terms])
+        # One that somebody else was faster with takes all the others along.
+        made = Answer(changed=1) if inserted.changed else None
+    return [met.get(digest, made) for digest in digests]
+
+
+def _finish_all(asked: Sequence[Statement]) -> Program[Sequence[Answer | None]]:
+    sql, width = statements(), len(asked[0].parameters)
+    rows = _repeated(f"SELECT {sql['ending']}", " UNION ALL ", len(asked), width)
+    text = _filled("finish_all", rows)
+    answer = yield Statement(text, [term for statement in asked for term in statement.parameters])
+    # Which one was refused is not told. Each may ask again, and is told that it is written (D4).
+    return [Answer(changed=1) if answer.changed == len(asked) else None] * len(asked)
+
+
+@lru_cache(maxsize=1024)
+def _repeated(text: str, between: str, times: int, width: int) -> str:
+    """Repeat a text with numbered placeholders, so that each copy takes the next parameters."""
+
+    def copy(first: int) -> str:
+        return _NUMBERED.sub(lambda found: f"?{int(found[1]) + first}", text)
+
+    return between.join(copy(number * width) for number in range(times))
+
+
+@lru_cache(maxsize=512)
+def _filled(name: str, rows: str) -> str:
+    return statements()[name].replace("$rows", rows)
+
+
+def _met(row: Sequence[Any]) -> Checkpoint:
+    """Decode a row that ends with the time."""
+    *values, now = row
+    return checkpoint(values, now)
 
 
 def _among(column: str, number: int) -> str:

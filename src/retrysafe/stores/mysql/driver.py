@@ -1,34 +1,23 @@
-"""Running programs on MySQL: one transaction each, on a connection that is kept, for threads and event loops."""
+"""The store: programs on MySQL or MariaDB, for threads and event loops."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator
 from functools import partial
-from random import SystemRandom
-from time import monotonic, sleep
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
+from retrysafe.errors import StoreError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
 from retrysafe.stores.mysql.connect import Settings
 from retrysafe.stores.mysql.dialect import MySQLVerbs
-from retrysafe.stores.mysql.failures import (
-    DRIVER_ERRORS,
-    conflicted,
-    spares_connection,
-    tells_of_another_schema,
-    translated,
-)
+from retrysafe.stores.mysql.failures import DRIVER_ERRORS, tells_of_another_schema, translated
+from retrysafe.stores.mysql.running import LoopRunner, ThreadRunner
 from retrysafe.stores.mysql.schema import meta, prepare
-from retrysafe.stores.mysql.sessions import AsyncSession, Session, aconnect
 from retrysafe.stores.program import Factory
 from retrysafe.stores.sql.pools import Pools
 
 T = TypeVar("T")
-
-_MOST_RUNS = 10
-_CHANCE = SystemRandom()
 
 
 class MySQLStore:
@@ -57,8 +46,8 @@ class MySQLStore:
         )
         self.verbs: Verbs = MySQLVerbs()
         self.settings: Final = settings
-        self._pools: Final[Pools[Session, AsyncSession]] = Pools(
-            settings.pool, settings.timeout_seconds, partial(Session, settings), partial(aconnect, settings)
+        self._pools: Final[Pools[ThreadRunner, LoopRunner]] = Pools(
+            partial(ThreadRunner, settings), partial(LoopRunner, settings), settings.timeout_seconds
         )
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._pools.close_all)
@@ -85,12 +74,10 @@ class MySQLStore:
         Raises:
             StoreUnavailable: nothing is known about the write (D4).
         """
-        self.open()
         return self._run(program, reads=False)
 
     def query(self, program: Factory[T]) -> T:
         """Run a program that only reads, all of it as of one moment."""
-        self.open()
         return self._run(program, reads=True)
 
     def close(self) -> None:
@@ -110,16 +97,10 @@ class MySQLStore:
         Raises:
             StoreUnavailable: nothing is known about the write (D4).
         """
-        await self.aopen()
-        running = asyncio.ensure_future(self._arun(program, reads=False))
-        # The loop itself keeps tasks weakly.
-        self._pools.running.add(running)
-        running.add_done_callback(self._pools.running.discard)
-        return await asyncio.shield(running)
+        return await self._arun(program, reads=False)
 
     async def aquery(self, program: Factory[T]) -> T:
         """Run a program that only reads; see :meth:`query`."""
-        await self.aopen()
         return await self._arun(program, reads=True)
 
     async def aclose(self) -> None:
@@ -127,95 +108,40 @@ class MySQLStore:
         await self._pools.aclose_loop()
         await asyncio.to_thread(self.close)
 
-    def _prepare(self) -> Meta:
-        pool = self._pools.threads()
-        try:
-            session = pool.lend()
-            try:
-                prepare(session, may_migrate=self.settings.migrate)
-            except BaseException:
-                pool.give_back(session, fit=False)
-                raise
-            pool.give_back(session, fit=True)
-        except DRIVER_ERRORS as error:
-            raise translated(error) from error
-        return self._run(meta, reads=True)
-
     def _run(self, program: Factory[T], *, reads: bool) -> T:
-        for pause in self._pauses():
-            try:
-                return self._once(program, reads=reads)
-            except DRIVER_ERRORS as error:
-                if pause is None or not conflicted(error):
-                    self._give_up(error)
-                sleep(pause)
-        raise AssertionError("the last run always answers")
+        self.open()
+        try:
+            return self._pools.threads().run(program, reads=reads)
+        except StoreError as error:
+            self._note(error)
+            raise
 
     async def _arun(self, program: Factory[T], *, reads: bool) -> T:
-        for pause in self._pauses():
-            try:
-                return await self._aonce(program, reads=reads)
-            except DRIVER_ERRORS as error:
-                if pause is None or not conflicted(error):
-                    self._give_up(error)
-                await asyncio.sleep(pause)
-        raise AssertionError("the last run always answers")
-
-    def _once(self, program: Factory[T], *, reads: bool) -> T:
-        pool = self._pools.threads()
-        session = pool.lend()
-        fit = False
+        if self._pools.meta is None:
+            await self.aopen()
         try:
-            try:
-                session.begin(reads=reads)
-                reply = session.run(program())
-                session.commit()
-            except BaseException as error:
-                if spares_connection(error):
-                    session.rollback()
-                    fit = True
-                raise
-            fit = True
-            return reply
-        finally:
-            pool.give_back(session, fit=fit)
+            return await self._pools.loop().run(program, reads=reads)
+        except StoreError as error:
+            self._note(error)
+            raise
 
-    async def _aonce(self, program: Factory[T], *, reads: bool) -> T:
-        pool = self._pools.loop()
-        session = await pool.lend()
-        fit = False
+    def _prepare(self) -> Meta:
+        threads = self._pools.threads()
         try:
+            session = threads.pool.lend()
+            fit = False
             try:
-                await session.begin(reads=reads)
-                reply = await session.run(program())
-                await session.commit()
-            except BaseException as error:
-                if spares_connection(error):
-                    await session.rollback()
-                    fit = True
-                raise
-            fit = True
-            return reply
-        finally:
-            # A connection in the middle of an exchange, whose caller was cancelled, is never used again.
-            pool.give_back(session, fit=fit)
+                prepare(session, may_migrate=self.settings.migrate)
+                fit = True
+            finally:
+                threads.pool.give_back(session, fit=fit)
+        except DRIVER_ERRORS as error:
+            raise translated(error) from error
+        return threads.run(meta, reads=True)
 
-    def _pauses(self) -> Iterator[float | None]:
-        """Give how long to wait after each conflict, with jitter; None after the last run.
-
-        Whoever waited for a lock until the server gave up is not run again and again: all runs together take as long as
-        one statement may.
-        """
-        give_up_at = monotonic() + self.settings.timeout_seconds
-        for number in range(_MOST_RUNS - 1):
-            pause = _CHANCE.uniform(0, 0.005 * 2 ** min(number, 6))
-            yield pause if monotonic() < give_up_at else None
-        yield None
-
-    def _give_up(self, error: Exception) -> NoReturn:
-        if tells_of_another_schema(error):
+    def _note(self, error: StoreError) -> None:
+        if error.__cause__ is not None and tells_of_another_schema(error.__cause__):
             self._pools.meta = None
-        raise translated(error) from error
 
     def __repr__(self) -> str:
         """Say what it is, and not where: an address may hold a password."""

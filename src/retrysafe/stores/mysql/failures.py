@@ -52,6 +52,11 @@ def conflicted(error: BaseException) -> bool:
     return code_of(error) in _CONFLICTS
 
 
+def tells_of_server(error: Exception) -> bool:
+    """Tell whether an error concerns every statement alike, such as that the server is gone."""
+    return not conflicted(error) and isinstance(translated(error), StoreUnavailable | StoreCorrupt)
+
+
 def told_of_duplicate(error: BaseException) -> bool:
     """Tell whether a row was not inserted because its key is there already."""
     return code_of(error) == _DUPLICATE

@@ -21,6 +21,56 @@ SELECT ?1, 1, 'running', ?2, 1, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?1
 FROM DUAL
 WHERE NOT EXISTS (SELECT 1 FROM retrysafe_checkpoint AS met WHERE met.digest = ?1)
 
+-- What lies on the way of every request is one statement each, by the server's clock; only a test gives an instant.
+
+-- name: enter
+-- The same, when it need not be known which instant that is.
+INSERT INTO retrysafe_checkpoint (
+    digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
+    operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
+)
+SELECT $asked
+FROM DUAL
+WHERE NOT EXISTS (SELECT 1 FROM retrysafe_checkpoint AS met WHERE met.digest = ?1)
+
+-- name: entry
+?1, 1, 'running', ?2, 1, 0,
+    coalesce(?13, $instant) + ?3, coalesce(?13, $instant) + ?3, coalesce(?13, $instant), coalesce(?13, $instant) + ?4,
+    ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+
+-- name: enter_all
+INSERT INTO retrysafe_checkpoint (
+    digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
+    operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
+)
+VALUES
+
+-- name: look
+SELECT $columns, coalesce(?, $instant) FROM retrysafe_checkpoint WHERE digest = ?
+
+-- name: look_at_all
+SELECT $columns, coalesce(?, $instant) FROM retrysafe_checkpoint WHERE $conditions
+
+-- name: finish
+UPDATE retrysafe_checkpoint
+SET state = 'done', finished_at = coalesce(?7, $instant), outcome_until = coalesce(?7, $instant) + ?4,
+    tombstone_until = coalesce(?7, $instant) + ?5, outcome = ?6, request = NULL, reason = NULL
+WHERE digest = ?1 AND operation_id = ?2 AND fence = ?3 AND $before_done AND undoing = 0
+
+-- name: ending
+?1 AS its_digest, ?2 AS its_operation_id, ?3 AS its_fence, ?4 AS its_retention_seconds, ?5 AS its_tombstone_seconds,
+    ?6 AS its_outcome, ?7 AS its_now
+
+-- name: finish_all
+UPDATE retrysafe_checkpoint AS met
+JOIN ($rows) AS asked
+    ON met.digest = its_digest AND cast(operation_id AS BINARY) = cast(its_operation_id AS BINARY) AND fence = its_fence
+SET state = 'done', finished_at = coalesce(its_now, $instant),
+    outcome_until = coalesce(its_now, $instant) + its_retention_seconds,
+    tombstone_until = coalesce(its_now, $instant) + its_tombstone_seconds,
+    outcome = its_outcome, request = NULL, reason = NULL
+WHERE $before_done AND undoing = 0
+
 -- name: lock
 SELECT $columns FROM retrysafe_checkpoint WHERE digest = ? FOR UPDATE
 
@@ -158,9 +208,12 @@ number IN (
 -- name: operation_begins_with
 substr(operation_id, 1, char_length(?)) = ?
 
+-- name: instant
+timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6
+
 -- name: now
 -- In no time zone: a server's local time has an hour twice each year.
-SELECT timestampdiff(MICROSECOND, '1970-01-01', utc_timestamp(6)) / 1e6
+SELECT $instant
 
 -- name: meta
 SELECT pepper, fingerprint_secret, (SELECT max(number) FROM retrysafe_migration) FROM retrysafe_meta

@@ -57,8 +57,17 @@ def placed(statement: Statement) -> tuple[str, tuple[Any, ...] | None]:
     return text, tuple(given) or None
 
 
+class StoreTooLarge(StoreError):
+    """A statement is larger than the server takes."""
+
+
 class Session:
-    """A connection of PyMySQL."""
+    """A connection of PyMySQL.
+
+    Attributes:
+        is_open: whether a transaction is.
+        version: what the server says of itself.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Connect.
@@ -75,7 +84,7 @@ class Session:
             **({"ssl_disabled": True} if context is None else {"ssl": context}),
         }
         self._connection: Final[Any] = pymysql.connect(**parameters)
-        self._is_open = False
+        self.is_open = False
         try:
             self.version: Final[str] = self._connection.get_server_info()
             for text in settings.greeting(self.version):
@@ -96,21 +105,21 @@ class Session:
 
     def begin(self, *, reads: bool) -> None:
         """Begin a transaction, which sees one moment if it only reads."""
+        self.is_open = True
         for text in _SNAPSHOT if reads else _BEGIN:
             self.say(text)
-        self._is_open = True
 
     def commit(self) -> None:
         """Commit, if a transaction is open."""
-        if self._is_open:
+        if self.is_open:
             self.say("COMMIT")
-            self._is_open = False
+            self.is_open = False
 
     def rollback(self) -> None:
         """Roll back, if a transaction is open."""
-        if self._is_open:
+        if self.is_open:
             self.say("ROLLBACK")
-            self._is_open = False
+            self.is_open = False
 
     def execute(self, statement: Statement) -> Answer:
         """Run one statement; a key that is there already means that nothing was inserted."""
@@ -131,9 +140,9 @@ class Session:
         """Run a statement that has no answer."""
         self._connection.query(text)
 
-    def run(self, program: Program[T]) -> T:
-        """Run a program in the transaction that is open."""
-        return run(program, self.execute)
+    def run(self, program: Program[T], first: Statement | None = None) -> T:
+        """Run a program, from its first statement on, if somebody has asked it for that already."""
+        return run(program, self.execute, first)
 
     @contextmanager
     def patient(self, seconds: int) -> Generator[None]:
@@ -152,7 +161,12 @@ class Session:
 
 
 class AsyncSession:
-    """A connection of asyncmy, on the event loop on which it was made."""
+    """A connection of asyncmy, on the event loop on which it was made.
+
+    Attributes:
+        is_open: whether a transaction is.
+        most_bytes: how long a statement may be; None until the server was asked.
+    """
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - it has no types of its own
         """Take over a connection; see :func:`connect`."""
@@ -160,7 +174,7 @@ class AsyncSession:
         self._transport: Final[Any] = connection._transport  # noqa: SLF001 - the driver has no public name for it
         self._loop: Final = asyncio.get_running_loop()
         self._descriptor: int = self._transport.get_extra_info("socket").fileno()
-        self._is_open = False
+        self.is_open = False
         self.most_bytes: int | None = None
 
     def fileno(self) -> int:
@@ -187,21 +201,21 @@ class AsyncSession:
 
     async def begin(self, *, reads: bool) -> None:
         """Begin a transaction; see :meth:`Session.begin`."""
+        self.is_open = True
         for text in _SNAPSHOT if reads else _BEGIN:
             await self.say(text)
-        self._is_open = True
 
     async def commit(self) -> None:
         """Commit, if a transaction is open."""
-        if self._is_open:
+        if self.is_open:
             await self.say("COMMIT")
-            self._is_open = False
+            self.is_open = False
 
     async def rollback(self) -> None:
         """Roll back, if a transaction is open."""
-        if self._is_open:
+        if self.is_open:
             await self.say("ROLLBACK")
-            self._is_open = False
+            self.is_open = False
 
     async def execute(self, statement: Statement) -> Answer:
         """Run one statement; see :meth:`Session.execute`."""
@@ -223,10 +237,10 @@ class AsyncSession:
         """Run a statement that has no answer."""
         await self._connection.query(text)
 
-    async def run(self, program: Program[T]) -> T:
-        """Run a program in the transaction that is open."""
+    async def run(self, program: Program[T], first: Statement | None = None) -> T:
+        """Run a program; see :meth:`Session.run`."""
         try:
-            statement = next(program)
+            statement = first or next(program)
             while True:
                 statement = program.send(await self.execute(statement))
         except StopIteration as end:
@@ -257,13 +271,13 @@ def _check_size(text: str, most_bytes: int | None) -> None:
     """Refuse what the server would cut the connection for.
 
     Raises:
-        StoreError: it is more than the server takes.
+        StoreTooLarge: it is more than the server takes.
     """
     # A character is at most four bytes.
     if most_bytes is not None and len(text) * 4 >= most_bytes:
         size = len(text.encode("utf-8", "surrogateescape")) + _HEADER
         if size > most_bytes:
-            raise StoreError(
+            raise StoreTooLarge(
                 f"a statement of {size} bytes is more than the server's max_allowed_packet of {most_bytes} takes: "
                 "raise that, or let operations keep less of their requests and responses"
             )

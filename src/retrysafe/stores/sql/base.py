@@ -10,7 +10,7 @@ from retrysafe.protocol.model import Checkpoint, Claim
 from retrysafe.protocol.states import State
 from retrysafe.stores.clock import HostClock
 from retrysafe.stores.decisions import receipt
-from retrysafe.stores.program import Program, Statement
+from retrysafe.stores.program import ALONE, Batch, Program, Statement
 from retrysafe.stores.rows import checkpoint
 from retrysafe.stores.sql.statements import Statements
 
@@ -53,13 +53,13 @@ class Dialect:
 
     def read(self, digest: bytes) -> Program[Checkpoint | None]:
         """Read one checkpoint."""
-        return self._one("read", digest)
+        return self._one("read", digest, ALONE)
 
     def _now(self) -> Program[float]:
         return self._instants.now()
 
-    def _one(self, name: str, digest: bytes) -> Program[Checkpoint | None]:
-        answer = yield Statement(self._sql[name], (digest,))
+    def _one(self, name: str, digest: bytes, batch: Batch | None = None) -> Program[Checkpoint | None]:
+        answer = yield Statement(self._sql[name], (digest,), batch)
         if not answer.rows:
             return None
         return checkpoint(answer.rows[0], (yield from self._now()))
@@ -70,7 +70,7 @@ class Dialect:
 
     def _write(self, name: str, terms: Sequence[Any], claim: Claim, target: State) -> Program[Receipt]:
         """Make a fenced write; only when it is refused, find out whether it had been made before (C4, D4)."""
-        answer = yield Statement(self._sql[name], (*terms, *right(claim)))
+        answer = yield Statement(self._sql[name], (*terms, *right(claim)), ALONE)
         if answer.changed:
             return Written()
         return receipt((yield from self.read(claim.digest)), claim, target)

@@ -46,13 +46,11 @@ class ClaimVerbs(OutboxVerbs):
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
         for _ in range(_MOST_LOOKS):
-            now = yield from self._now()
-            inserted = yield self._begin(ask, now)
-            if inserted.changed:
-                return _first_claim(ask)
-            met = yield from self.read(ask.identity.digest)
+            met = yield from self._enter(ask)
             if met is None:
                 continue
+            if isinstance(met, Claimed):
+                return met
             judgement = judge(met, ask)
             if not isinstance(judgement, Take | Park | Replace):
                 # Nothing to write, so nothing to wait for: its attempt may have it locked, in a transaction of its own.
@@ -112,6 +110,8 @@ class ClaimVerbs(OutboxVerbs):
         messages: Sequence[Message] = (),
     ) -> Program[Receipt]:
         """Record the outcome, erase the stored request, and put the messages into the outbox; final (S1, R13, I11)."""
+        if not undone and not messages:
+            return (yield from self._finish(claim, outcome, retention_seconds, tombstone_seconds))
         now = yield from self._now()
         name, target = ("record_undone", State.UNDONE) if undone else ("record", State.DONE)
         terms = (now, now + retention_seconds, now + tombstone_seconds, outcome, *right(claim))
@@ -137,6 +137,23 @@ class ClaimVerbs(OutboxVerbs):
             terms = [term for claim in some for term in (*right(claim), now)]
             yield Statement(self._sql.with_claims("hand_over", len(some)), terms)
 
+    def _enter(self, ask: Ask) -> Program[Claimed | Checkpoint | None]:
+        """Make the checkpoint, or read the one that is there; None when it cannot be seen, and whoever asks must again.
+
+        A database that can do so in one statement does.
+        """
+        now = yield from self._now()
+        inserted = yield self._begin(ask, now)
+        return first_claim(ask) if inserted.changed else (yield from self.read(ask.identity.digest))
+
+    def _finish(
+        self, claim: Claim, outcome: bytes, retention_seconds: float, tombstone_seconds: float
+    ) -> Program[Receipt]:
+        """Record an outcome without messages, which is what nearly every operation ends with."""
+        now = yield from self._now()
+        terms = (now, now + retention_seconds, now + tombstone_seconds, outcome)
+        return (yield from self._write("record", terms, claim, State.DONE))
+
     def _meet(self, met: Checkpoint, ask: Ask) -> Program[Verdict]:
         judged = judge(met, ask)
         judgement = unless_pivoted(met, judged, pivoted=(yield from self._is_pivoted(met, judged)))
@@ -144,7 +161,7 @@ class ClaimVerbs(OutboxVerbs):
             case Replace():
                 yield Statement(self._sql["forget"], (*right(met), met.now))
                 yield self._begin(ask, met.now)
-                return _first_claim(ask)
+                return first_claim(ask)
             case Take():
                 taking = _Taking(
                     attempt_id=ask.attempt_id,
@@ -230,7 +247,8 @@ class ClaimVerbs(OutboxVerbs):
         return Parked(parked)
 
 
-def _first_claim(ask: Ask) -> Claimed:
+def first_claim(ask: Ask) -> Claimed:
+    """Return the claim of a checkpoint that was just made."""
     return Claimed(
         Claim(
             ask.identity.digest,

@@ -167,13 +167,23 @@ class Pool(Generic[K]):
         self._pass_on(connection if fit else None)
 
     def _await(self, waiter: _Waiter[K]) -> K | None:
-        if not waiter.served.wait(self._patience_seconds):
-            with self._door:
-                # It may have been served in this very moment.
-                if not waiter.served.is_set():
-                    self._waiting.remove(waiter)
-                    raise exhausted(self._most, self._patience_seconds)
+        try:
+            served = waiter.served.wait(self._patience_seconds)
+        except BaseException:
+            if not self._leave(waiter):
+                self._pass_on(waiter.connection)
+            raise
+        if not served and self._leave(waiter):
+            raise exhausted(self._most, self._patience_seconds)
         return waiter.connection
+
+    def _leave(self, waiter: _Waiter[K]) -> bool:
+        """Wait no longer; False when it was served in this very moment."""
+        with self._door:
+            if waiter.served.is_set():
+                return False
+            self._waiting.remove(waiter)
+            return True
 
     def _pass_on(self, connection: K | None) -> None:
         """Give a connection, or the right to make one, to whoever has waited longest."""

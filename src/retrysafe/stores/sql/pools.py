@@ -6,51 +6,60 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from retrysafe.errors import StoreUnavailable
-from retrysafe.stores.sql.pool import AsyncPool, Kept, Pool, Shelf
+from retrysafe.stores.sql.pool import AsyncPool, Pool, Shelf
 from retrysafe.stores.traits import Meta
 
-S = TypeVar("S", bound=Kept)
-A = TypeVar("A", bound=Kept)
+
+class ForThreads(Protocol):
+    """Whatever runs programs for threads."""
+
+    pool: Pool[Any]
+
+
+class ForLoop(Protocol):
+    """Whatever runs programs for one event loop."""
+
+    pool: AsyncPool[Any]
+
+
+S = TypeVar("S", bound=ForThreads)
+A = TypeVar("A", bound=ForLoop)
 
 
 class Pools(Generic[S, A]):
     """What a store has open in this process; begins with nothing after a fork.
 
     Args:
-        most: how many connections at the same time, for threads and for each event loop.
-        patience_seconds: how long whoever needs one waits for it.
-        connect: makes one for threads.
-        aconnect: makes one on the running event loop.
+        for_threads: makes what runs programs for threads.
+        for_loop: makes what runs programs for the running event loop.
+        patience_seconds: how long a thread waits for another one that opens the store.
 
     Attributes:
         meta: what the store keeps for ever; None until its tables have been looked at.
-        running: writes of event loops, whoever still waits for them.
     """
 
     def __init__(
         self,
-        most: int,
+        for_threads: Callable[[], S],
+        for_loop: Callable[[], A],
         patience_seconds: float,
-        connect: Callable[[], S],
-        aconnect: Callable[[], Awaitable[A]],
     ) -> None:
-        self._most, self._patience_seconds = most, patience_seconds
-        self._connect, self._aconnect = connect, aconnect
+        self._for_threads, self._for_loop = for_threads, for_loop
+        self._patience_seconds = patience_seconds
         self._start_over()
         _remember(self)
 
     def _start_over(self) -> None:
         self.meta: Meta | None = None
-        self.running: set[asyncio.Future[Any]] = set()
         self._opening = threading.Lock()
         self._door = threading.Lock()
-        self._threads: Pool[S] | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncPool[A]] = {}
+        self._threads: S | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, A] = {}
 
     @contextmanager
     def opening(self) -> Generator[None]:
@@ -66,22 +75,25 @@ class Pools(Generic[S, A]):
         finally:
             self._opening.release()
 
-    def threads(self) -> Pool[S]:
-        """Return the connections for threads."""
+    def threads(self) -> S:
+        """Return what runs programs for threads."""
+        threads = self._threads
+        if threads is not None:
+            return threads
         with self._door:
             if self._threads is None:
-                self._threads = Pool(self._most, self._patience_seconds, self._connect)
+                self._threads = self._for_threads()
             return self._threads
 
-    def loop(self) -> AsyncPool[A]:
-        """Return the connections of the running event loop."""
+    def loop(self) -> A:
+        """Return what runs programs for the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is not None:
             return found
         with self._door:
             self._close_finished()
-            self._loops[loop] = AsyncPool(self._most, self._patience_seconds, self._aconnect)
+            self._loops[loop] = self._for_loop()
             return self._loops[loop]
 
     def close(self) -> None:
@@ -91,26 +103,26 @@ class Pools(Generic[S, A]):
             threads, self._threads = self._threads, None
             self._close_finished()
         if threads is not None:
-            threads.shelf.close()
+            threads.pool.shelf.close()
 
     async def aclose_loop(self) -> None:
         """Close the connections of the running event loop."""
         with self._door:
-            pool = self._loops.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.aclose()
+            found = self._loops.pop(asyncio.get_running_loop(), None)
+        if found is not None:
+            await found.pool.aclose()
 
     def close_all(self) -> None:
         """Close everything; nobody has the store any more."""
         self.close()
-        for pool in list(self._loops.values()):
-            pool.shelf.close()
+        for found in list(self._loops.values()):
+            found.pool.shelf.close()
 
     def start_over(self) -> None:
         """Begin with nothing, in a forked child: the connections are the parent's."""
-        shelves: list[Shelf[Any]] = [pool.shelf for pool in self._loops.values()]
+        shelves: list[Shelf[Any]] = [found.pool.shelf for found in self._loops.values()]
         if self._threads is not None:
-            shelves.append(self._threads.shelf)
+            shelves.append(self._threads.pool.shelf)
         # The pools of loops as well: collecting them would have the parent's loops close something.
         _INHERITED.append(self._loops)
         for shelf in shelves:
@@ -119,7 +131,7 @@ class Pools(Generic[S, A]):
 
     def _close_finished(self) -> None:
         for loop in [loop for loop in self._loops if loop.is_closed()]:
-            self._loops.pop(loop).shelf.close_all()
+            self._loops.pop(loop).pool.shelf.close_all()
 
 
 _EVERY: weakref.WeakSet[Pools[Any, Any]] = weakref.WeakSet()

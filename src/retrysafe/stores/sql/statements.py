@@ -27,6 +27,9 @@ class Statements:
             # A database may have a type of its own for digests, which are bytes here.
             "digest": named.get("digest", "?").strip(),
             "columns": _columns(COLUMNS, named),
+            "nothing": ", ".join(["NULL"] * len(COLUMNS)),
+            # When a statement tells the time by itself.
+            "instant": named.get("instant", "?").strip(),
             "listed": _columns(LISTED, named),
             "memo_columns": _columns(MEMO_COLUMNS, named),
             "leased": one_of(LEASED),
@@ -63,6 +66,15 @@ class Statements:
             conditions: written by us, with placeholders for whatever a caller said.
         """
         return self._fill(name, conditions, "conditions", " AND ".join(conditions) or "TRUE")
+
+    def with_asked(self, name: str, source: str) -> str:
+        """Return a statement with where its rows come from.
+
+        Args:
+            name: the statement, with ``$asked``.
+            source: the statement that gives one row of parameters, or many.
+        """
+        return self._fill(name, source, "asked", self._texts[source])
 
     def _fill(self, name: str, variant: object, blank: str, text: str) -> str:
         found = self._filled.get((name, variant))

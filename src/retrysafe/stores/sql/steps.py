@@ -23,7 +23,7 @@ class StepVerbs(ClaimVerbs):
 
     def trail(self, digest: bytes) -> Program[History | None]:
         """Read a checkpoint and every memo of its operation (R4)."""
-        met = yield from self.read(digest)
+        met = yield from self._one("read", digest)
         if met is None:
             return None
         answer = yield Statement(self._sql["memos"], (met.operation_id,))
