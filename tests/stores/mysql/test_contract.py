@@ -14,8 +14,8 @@ from retrysafe.testing.contract import StoreContract
 
 class TestMySQLStore(StoreContract):
     @pytest.fixture
-    def store(self, clock: ManualClock, made_maria_database: str) -> Iterator[MySQLStore]:
-        store = from_url(made_maria_database)
+    def store(self, clock: ManualClock, database: str) -> Iterator[MySQLStore]:
+        store = from_url(database)
         # Its promises are about instants, which only a clock that moves by hand can bring about.
         store.verbs = MySQLVerbs(HostInstants(HostClock(clock)))
         yield store

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,11 +28,13 @@ from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement
 from retrysafe.stores.rows import COLUMNS, checkpoint, memo_of
 from retrysafe.stores.sql.base import Instants, chunks, right
 from retrysafe.stores.sql.claims import first_claim
+from retrysafe.stores.sql.purging import Purging
 from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sql.statements import Statements
 
 _NUMBERED = re.compile(r"\?(\d+)")
 _DIGEST = COLUMNS.index("digest")
+_PURGED_BY = MappingProxyType({"purge_memos": "operation_id"})
 
 
 @cache
@@ -52,6 +55,7 @@ class MySQLVerbs(SQLVerbs):
     def __init__(self, instants: Instants | None = None) -> None:
         """Use the server's clock (C2), or, in a test, another one."""
         super().__init__(statements(), instants or _ServerInstants())
+        self._purging = _Purging(statements())
         self._by_server = instants is None
         self._enters = statements().with_asked("enter", "entry")
 
@@ -183,6 +187,18 @@ class MySQLVerbs(SQLVerbs):
             ended_at,
         )
         return Statement(self._sql["add_memo"], (*place, *values))
+
+
+class _Purging(Purging):
+    """Chooses rows before it purges them: only a SELECT passes by what is locked."""
+
+    def _drop(self, name: str, terms: Sequence[Any]) -> Program[int]:
+        chosen = yield Statement(self._sql[f"choose_to_{name}"], terms)
+        if not chosen.rows:
+            return 0
+        text = self._sql.with_conditions(name, (_among(_PURGED_BY.get(name, "number"), len(chosen.rows)),))
+        answer = yield Statement(text, [row[0] for row in chosen.rows])
+        return answer.changed
 
 
 class _ServerInstants:

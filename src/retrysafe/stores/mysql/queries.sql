@@ -2,8 +2,7 @@
 -- rewritten to the drivers' placeholder, so no statement has another question mark, nor a per cent sign.
 
 -- Transactions are READ COMMITTED: each statement sees what is committed when it begins, and a write what is committed
--- when it has the row. Rows are locked by joins with a list that was chosen first: IN (SELECT ...) would be evaluated for
--- each row of the table.
+-- when it has the row. Rows that others may have locked are chosen by a SELECT of its own, which passes by them.
 
 -- `?1` is the first parameter, wherever it stands. `by` and `undo` are words of the language.
 
@@ -155,15 +154,14 @@ FROM retrysafe_audit ORDER BY number DESC LIMIT ?
 SELECT number, at, operation_id, verb, `by`, note, state_before, state_after, fence_after
 FROM retrysafe_audit WHERE operation_id = ? ORDER BY number DESC LIMIT ?
 
+-- name: choose_to_purge_memos
+SELECT operation_id FROM retrysafe_checkpoint
+WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
+ORDER BY number LIMIT ?
+FOR UPDATE SKIP LOCKED
+
 -- name: purge_memos
-DELETE memo
-FROM retrysafe_step AS memo
-JOIN (
-    SELECT operation_id FROM retrysafe_checkpoint
-    WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
-    ORDER BY number LIMIT ?
-    FOR UPDATE SKIP LOCKED
-) AS due ON memo.operation_id = due.operation_id
+DELETE FROM retrysafe_step WHERE $conditions
 
 -- name: purge_due_at
 SELECT min(
@@ -176,25 +174,23 @@ SELECT min(
 FROM retrysafe_checkpoint
 WHERE number > ? AND number <= ?
 
+-- name: choose_to_purge_tombstones
+SELECT number FROM retrysafe_checkpoint
+WHERE number > ? AND number <= ? AND $purgeable AND tombstone_until <= ?
+ORDER BY number LIMIT ?
+FOR UPDATE SKIP LOCKED
+
 -- name: purge_tombstones
-DELETE met
-FROM retrysafe_checkpoint AS met
-JOIN (
-    SELECT number FROM retrysafe_checkpoint
-    WHERE number > ? AND number <= ? AND $purgeable AND tombstone_until <= ?
-    ORDER BY number LIMIT ?
-    FOR UPDATE SKIP LOCKED
-) AS due ON met.number = due.number
+DELETE FROM retrysafe_checkpoint WHERE $conditions
+
+-- name: choose_to_purge_outcomes
+SELECT number FROM retrysafe_checkpoint
+WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
+ORDER BY number LIMIT ?
+FOR UPDATE SKIP LOCKED
 
 -- name: purge_outcomes
-UPDATE retrysafe_checkpoint AS met
-JOIN (
-    SELECT number FROM retrysafe_checkpoint
-    WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?
-    ORDER BY number LIMIT ?
-    FOR UPDATE SKIP LOCKED
-) AS due ON met.number = due.number
-SET met.state = 'expired', met.outcome = NULL
+UPDATE retrysafe_checkpoint SET state = 'expired', outcome = NULL WHERE $conditions
 
 -- name: is_open
 number IN (
