@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pymysql
 import pymysql.cursors
@@ -136,12 +136,11 @@ class MariaDatabases:
         """
         self._server = url.rpartition("/")[0]
         self._admin = connect(url)
-        self._numbers = count(1)
         self._made: list[str] = []
 
     def take(self) -> str:
         """Return the URL of an empty database that nobody else uses."""
-        name = f"tests_{self._admin.thread_id()}_{next(self._numbers)}"
+        name = f"tests_{uuid4().hex}"
         self._run(f"CREATE DATABASE {name}")
         return f"{self._server}/{name}"
 

@@ -16,6 +16,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.loses_answers_to_commits = False
+        self.commit = b"COMMIT\0"
         self.lost = threading.Event()
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -39,7 +40,7 @@ class Relay:
     def _carry(self, client: socket.socket, server: socket.socket, ends: threading.Event) -> None:
         with suppress(OSError):
             while some := client.recv(65_536):
-                if self.loses_answers_to_commits and b"COMMIT\0" in some:
+                if self.loses_answers_to_commits and self.commit in some:
                     ends.set()
                 server.sendall(some)
             server.shutdown(socket.SHUT_RDWR)
