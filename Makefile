@@ -12,10 +12,10 @@ UV_VERSION := 0.13.9
 UV := $(BIN)/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help check test demo bench docs lock clean lint mypy pyright imports
+.PHONY: help check test demo bench bench-growth docs lock clean lint mypy pyright imports
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # uv installs everything in seconds; where it cannot, pip does the same from the same pins. The system's certificates
 # are the ones that git has just trusted, so a company's own authority is among them.
@@ -49,8 +49,11 @@ test: $(READY) $(SERVERS)  ## every test; ARGS="-k lease" narrows it
 demo: $(READY)  ## kill -9 a shop again and again; ARGS="--help" for options
 	@$(BIN)/retrysafe demo $(ARGS)
 
-bench: $(READY)  ## measure on this machine; ARGS go to the benchmark
+bench: $(READY) $(SERVERS)  ## measure on this machine; ARGS="--quick" for a look
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-growth: $(READY) $(SERVERS)  ## the same for tables of up to ten million rows; ARGS="--rows 1000000"
+	@$(BIN)/python -m bench --only growth $(ARGS)
 
 docs: $(READY)  ## build the pages into site/; a warning is an error
 	$(BIN)/zensical build --clean --strict

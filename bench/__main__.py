@@ -1,23 +1,38 @@
-"""``python -m bench``: measure, print, save."""
+"""``python -m bench``: measure, print, save, draw, and write the page."""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import machine, overhead, pairs, recovery, report, web
+from bench import alone, growth, machine, memory, overhead, page, pairs, peers, plots, recovery, report, results, web
+from bench.children import ROOT
 from bench.plan import DEFAULT, QUICK, Plan
+from bench.run import Run
+from bench.stores import KINDS, Kind, Stores
 
-_RESULTS = Path(__file__).resolve().parent / "results"
-_SCHEMA_VERSION = 1
+_SCRATCH = ROOT / ".cache" / "bench"
+
+SECTIONS: dict[str, Callable[[Run], list[dict[str, Any]]]] = {
+    "adapter": overhead.measure,
+    "stores": pairs.measure,
+    "alone": alone.measure,
+    "http": web.measure,
+    "peers": peers.measure,
+    "memory": memory.measure,
+    "recovery": recovery.measure,
+    "growth": growth.measure,
+}
+_USUAL = [name for name in SECTIONS if name != "growth"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,26 +42,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 when something that was timed was not done, or done twice.
     """
     asked = _parser().parse_args(arguments)
-    plan = QUICK if asked.quick else DEFAULT
-    if asked.most is not None:
-        plan = replace(plan, most=asked.most)
-    if asked.rounds is not None:
-        plan = replace(plan, web_rounds=asked.rounds, pair_rounds=asked.rounds, overhead_rounds=asked.rounds)
-    found = _measure(plan, asked.directory)
-    report.save(found, asked.json)
-    report.show(found, Console())
-    return 1 if found["checks"]["problems"] else 0
+    run, sections = _measure(_plan(asked), asked.only or _USUAL, _kinds(asked.store), asked.directory)
+    run["quick"] = asked.quick
+    into = asked.into or (_SCRATCH if asked.quick else page.FOLDER)
+    found = results.merged(results.load(into / "results.json"), run, sections)
+    results.save(found, into / "results.json")
+    if into.resolve() == page.FOLDER:
+        # Writes the page and draws its pictures.
+        subprocess.run([sys.executable, "-m", "tests.docs.generated"], cwd=ROOT, check=True)
+    else:
+        plots.draw(page.Found(found), into)
+    report.show(run, sections, Console())
+    return 1 if run["checks"]["problems"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description="Measure what retrysafe costs here.")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under 40 s")
-    parser.add_argument("--json", type=Path, default=_RESULTS / "latest.json", metavar="PATH", help="where to save")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under a minute, for a look")
     parser.add_argument(
-        "--directory", type=Path, default=_RESULTS, metavar="PATH", help="where SQLite files are made and removed again"
+        "--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all but growth"
+    )
+    parser.add_argument("--store", nargs="+", metavar="STORE", help="only stores whose name begins so")
+    parser.add_argument(
+        "--into", type=Path, metavar="FOLDER", help="for JSON and pictures: docs/benchmarks, where the page has them"
+    )
+    parser.add_argument(
+        "--directory", type=Path, default=_SCRATCH, metavar="PATH", help="where SQLite files are made and removed again"
     )
     parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds of every measurement")
     parser.add_argument("--most", type=_positive, metavar="N", help="largest number of requests or pairs in a slice")
+    parser.add_argument("--rows", type=_positive, metavar="N", help="largest table of the growth measurement")
     return parser
 
 
@@ -58,32 +83,44 @@ def _positive(text: str) -> int:
     return number
 
 
-def _measure(plan: Plan, directory: Path) -> dict[str, Any]:
+def _plan(asked: argparse.Namespace) -> Plan:
+    plan = QUICK if asked.quick else DEFAULT
+    if asked.most is not None:
+        plan = replace(plan, most=asked.most, filled=min(plan.filled, asked.most))
+    if asked.rows is not None:
+        plan = replace(plan, rows=asked.rows)
+    if asked.rounds is not None:
+        number: int = asked.rounds
+        plan = replace(plan, web_rounds=number, pair_rounds=number, overhead_rounds=number, growth_rounds=number)
+    return plan
+
+
+def _kinds(begins: Sequence[str] | None) -> list[Kind]:
+    return [kind for kind in KINDS if begins is None or kind.name.startswith(tuple(begins))]
+
+
+def _measure(
+    plan: Plan, names: Sequence[str], kinds: list[Kind], directory: Path
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     started_at = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=directory) as made:
         place = Path(made).resolve()
-        found: dict[str, Any] = {"schema_version": _SCHEMA_VERSION, **machine.describe(place)}
-        found["settings"] = asdict(plan)
-        found["sync"] = asdict(machine.sync_latency(place))
+        about: dict[str, Any] = {**machine.describe(place), "settings": asdict(plan)}
+        about["sync"] = asdict(machine.sync_latency(place))
         pace = [machine.yardstick() for _ in range(5)]
-        adapter = overhead.measure(plan, _tell)
-        pace.append(machine.yardstick())
-        stores = pairs.measure(plan, place, _tell)
-        recovered = recovery.measure(plan, place, _tell)
-        pace.append(machine.yardstick())
-        rows, checks = web.measure(plan, place, started_at + plan.limit_seconds, _tell)
-        pace.extend(machine.yardstick() for _ in range(5))
-    found["yardstick_ms"] = {"low": min(pace), "high": max(pace)}
-    found["http"] = [row.summary() for row in rows]
-    found["stores"] = [row.summary() for row in stores]
-    found["adapter"] = adapter.summary()
-    found["recovery"] = [recovered.summary()]
-    found["checks"] = asdict(checks)
-    if recovered.twice or recovered.left:
-        found["checks"]["problems"].append(f"recovery: {recovered.twice} twice, {recovered.left} left open")
-    found["seconds"] = time.monotonic() - started_at
-    return found
+        sections: dict[str, list[dict[str, Any]]] = {}
+        with Stores(place, kinds) as stores:
+            run = Run(plan=plan, directory=place, stores=stores, tell=_tell)
+            for name in names:
+                sections[name] = SECTIONS[name](run)
+                pace.append(machine.yardstick())
+            about["servers"] = stores.versions()
+    about["yardstick_ms"] = {"low": min(pace), "high": max(pace)}
+    about["skipped"] = run.stores.skipped
+    about["checks"] = asdict(run.checks)
+    about["seconds"] = time.monotonic() - started_at
+    return about, sections
 
 
 def _tell(line: str) -> None:

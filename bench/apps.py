@@ -1,50 +1,41 @@
-"""The applications under load: the same charge, once on bare ASGI and once on FastAPI, with and without a guard.
-
-The request is about 100 bytes of JSON and the response about 1 KB. Each charge counts itself, so that a run can tell
-whether every key had exactly one effect, and its response carries that number, so that a replay can be recognised.
-"""
+"""The applications under load: the same charge on bare ASGI and on frameworks, with and without a guard."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from random import Random
-from string import ascii_lowercase
-from typing import Any
+from importlib import import_module
+from typing import Any, NamedTuple
 
+from bench.charge import PATH, Effects
 from retrysafe import SHARED, RetrySafe
-from retrysafe.adapters.asgi import RetrySafeMiddleware
+from retrysafe.adapters import asgi, wsgi
 from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
 
-PATH = "/charges"
+
+class Kind(NamedTuple):
+    """How one application is made.
+
+    Attributes:
+        make: module and function; a module of its own, so that servers without the framework start sooner.
+        server: the module that serves it.
+    """
+
+    make: str
+    server: str
+
+    @property
+    def is_wsgi(self) -> bool:
+        return self.server == "bench.gunicorn_server"
 
 
-def _receipt(length: int) -> str:
-    """Return text that compresses about as well as prose does: words from a small vocabulary, the same each time."""
-    chance = Random(7)
-    words = ["".join(chance.choices(ascii_lowercase, k=chance.randint(2, 9))) for _ in range(150)]
-    return " ".join(chance.choices(words, k=length))[:length]
-
-
-_RECEIPT = _receipt(880)
-
-
-class Effects:
-    """Counts what was really done."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def charge(self, amount: int, currency: str) -> dict[str, Any]:
-        """Do the thing that must not happen twice."""
-        self.count += 1
-        return {
-            "id": f"ch_{self.count:012d}",
-            "object": "charge",
-            "amount": amount,
-            "currency": currency,
-            "status": "succeeded",
-            "receipt": _RECEIPT,
-        }
+KINDS = {
+    "bare": Kind("bench.apps:bare_app", "bench.server"),
+    "starlette": Kind("bench.on_starlette:starlette_app", "bench.server"),
+    "fastapi": Kind("bench.on_fastapi:fastapi_app", "bench.server"),
+    "flask": Kind("bench.on_flask:flask_app", "bench.gunicorn_server"),
+    "django": Kind("bench.on_django:django_app", "bench.gunicorn_server"),
+}
 
 
 def bare_app(effects: Effects) -> App:
@@ -59,6 +50,8 @@ def bare_app(effects: Effects) -> App:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         asked = json.loads(body)
+        if not asked["amount"]:
+            await asyncio.to_thread(effects.hold)
         answer = json.dumps(effects.charge(asked["amount"], asked["currency"])).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         start: Message = {"type": "http.response.start", "status": 201, "headers": headers}
@@ -75,18 +68,17 @@ def guard_on(store_url: str) -> RetrySafe:
     return guard
 
 
-def make_app(kind: str, store_url: str | None) -> tuple[App, Effects]:
+def make_app(name: str, store_url: str | None) -> tuple[Any, Effects]:
     """Make an application.
 
     Args:
-        kind: ``bare`` or ``fastapi``.
+        name: one of ``KINDS``.
         store_url: the guard's store, or None for no guard.
     """
-    effects = Effects()
-    guard = None if store_url is None else guard_on(store_url)
-    if kind == "fastapi":
-        from bench.on_fastapi import fastapi_app  # noqa: PLC0415 - servers without it start in half the time
-
-        return fastapi_app(effects, guard), effects
-    app = bare_app(effects)
-    return (app if guard is None else RetrySafeMiddleware(app, guard)), effects
+    effects, kind = Effects(), KINDS[name]
+    module, _, function = kind.make.partition(":")
+    app = getattr(import_module(module), function)(effects)
+    if store_url is None:
+        return app, effects
+    surface: Any = wsgi if kind.is_wsgi else asgi
+    return surface.RetrySafeMiddleware(app, guard_on(store_url)), effects

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import count
 
-from bench.apps import PATH, Effects, guard_on
+from msgspec.structs import replace
+
+from bench.apps import guard_on
+from bench.charge import PATH, Effects
 from retrysafe.http.request import HttpRequest
 from retrysafe.protocol.encoding import encode_outcome
 from retrysafe.protocol.model import Ask, Outcome
 from retrysafe.runtime.asking import ask_for
+from retrysafe.runtime.clock import uuid7
 
 DAY = 86_400.0
+_numbers = count()
 
 
 def body_of(number: int) -> bytes:
@@ -51,6 +59,19 @@ async def make_asks(count: int) -> list[Ask]:
         return asks
     finally:
         guard.close()
+
+
+def anew(asks: Sequence[Ask]) -> list[Ask]:
+    """Return the same asks with other keys, which nobody has seen."""
+    salt = b"%d" % next(_numbers)
+    return [
+        replace(
+            ask,
+            attempt_id=uuid7(),
+            identity=replace(ask.identity, digest=blake2b(ask.identity.digest, digest_size=16, salt=salt).digest()),
+        )
+        for ask in asks
+    ]
 
 
 def record_bytes() -> bytes:

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,14 +24,23 @@ class ChildFailed(RuntimeError):
 class Child:
     """A module of this package, run as a process of its own.
 
+    Args:
+        module: its name.
+        arguments: what it is told.
+        python: in which environment.
+        log: where it complains, if not where we do.
+
     Attributes:
         hello: the first line it said, which tells that it is ready.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", module, *arguments]
+    def __init__(self, module: str, *arguments: str, python: str = sys.executable, log: Path | None = None) -> None:
+        command = [python, "-m", module, *arguments]
         self._name = " ".join((module, *arguments))
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        with log.open("ab") if log else nullcontext() as errors:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0
+            )
         self._rest = b""
         self.hello: dict[str, Any] = {}
 

@@ -13,7 +13,11 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-_PACKAGES = ("retrysafe", "msgspec", "uvicorn", "uvloop", "httptools", "fastapi", "starlette", "pydantic")
+_PACKAGES = (
+    *("retrysafe", "msgspec", "uvicorn", "uvloop", "httptools", "gunicorn"),
+    *("fastapi", "starlette", "pydantic", "flask", "django"),
+    *("psycopg", "asyncpg", "hiredis", "redis", "asyncmy", "nats-py"),
+)
 _BLOCK = b"\0" * 8192
 _SYNCS = 200
 

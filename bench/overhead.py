@@ -18,10 +18,11 @@ from typing import Any
 
 import uvloop
 
-from bench.apps import PATH, Effects, bare_app, guard_on
+from bench.apps import bare_app, guard_on
 from bench.asks import body_of, headers_of, make_asks, record_bytes
+from bench.charge import PATH, Effects
 from bench.pairs import make_pair
-from bench.plan import Plan
+from bench.run import Run
 from retrysafe.adapters.asgi import RetrySafeMiddleware
 from retrysafe.adapters.asgi.types import App, Message, Scope
 from retrysafe.protocol.model import Ask
@@ -98,16 +99,16 @@ def _summary(kind: str, left: list[float], *, whole: list[float], app: float, st
     }
 
 
-def measure(plan: Plan, tell: Callable[[str], None]) -> Overhead:
+def measure(run: Run) -> list[dict[str, Any]]:
     """Alternate batches."""
-    found = Overhead()
+    found, plan = Overhead(), run.plan
     calls = min(plan.most, plan.overhead_calls)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         asks = runner.run(make_asks(calls))
         for number in range(plan.overhead_rounds):
-            tell(f"adapter: round {number + 1} of {plan.overhead_rounds}")
+            run.tell(f"adapter: round {number + 1} of {plan.overhead_rounds}")
             runner.run(_round(found, asks))
-    return found
+    return found.summary()
 
 
 async def _round(found: Overhead, asks: list[Ask]) -> None:
@@ -132,7 +133,7 @@ async def _round(found: Overhead, asks: list[Ask]) -> None:
         guard.close()
 
 
-async def _batch(calls: Sequence[Callable[[], Awaitable[None]]]) -> float:
+async def _batch(calls: Sequence[Callable[[], Awaitable[object]]]) -> float:
     """Make calls from 64 tasks at once, as a busy server does; return CPU in µs for each."""
     left = iter(calls)
 

@@ -1,7 +1,6 @@
 """The stores alone: how many pairs of one claim and one record a process makes in a second, and what a pair costs.
 
-SQLite is measured twice, with the same code: as it is, one commit for whatever is queued, and with groups of at most
-one, which is one commit for each write. Stores alternate within a round; every slice begins with a store that is empty.
+Stores alternate within a round. Each keeps what it was given, but every slice has keys of its own.
 """
 
 from __future__ import annotations
@@ -9,36 +8,43 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import uvloop
 
-from bench.asks import DAY, make_asks, record_bytes
-from bench.plan import TASKS, Plan
+from bench.asks import DAY, anew, make_asks, record_bytes
+from bench.run import Run
 from retrysafe.protocol.model import Ask
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.sqlite import writer
 from retrysafe.stores.urls import AnyStore, open_store
 
-STORES = ("memory", "sqlite, group commit", "sqlite, commit per write")
+TASKS = (1, 16, 64, 256)
 _MOST = 20_000
 _SAMPLE = 50
 
 
 class Slice(NamedTuple):
-    """What one slice measured."""
+    """What one slice measured.
+
+    Attributes:
+        rate: pairs a second.
+        p50_ms: half of the pairs took longer.
+        p99_ms: one in a hundred took longer.
+        cpu_us: processor time of the process that uses the store, for each pair.
+        claim_p99_ms: one claim in a hundred took longer.
+    """
 
     rate: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    claim_p99_ms: float
 
 
 @dataclass(slots=True)
@@ -48,75 +54,90 @@ class Row:
     store: str
     tasks: int
     slices: list[Slice] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    """Its rate by that of one commit per write in the same round, with as many tasks."""
 
     def summary(self) -> dict[str, Any]:
         """Return medians as plain data."""
-        return {
-            "store": self.store,
-            "tasks": self.tasks,
-            "rounds": len(self.slices),
-            "pairs_per_second": median(piece.rate for piece in self.slices),
-            "ratio": median(self.ratios),
-            "p50_ms": median(piece.p50_ms for piece in self.slices),
-            "p99_ms": median(piece.p99_ms for piece in self.slices),
-            "cpu_us": median(piece.cpu_us for piece in self.slices),
-        }
+        return {"store": self.store, "tasks": self.tasks, **summary(self.slices)}
 
 
-def measure(plan: Plan, directory: Path, tell: Callable[[str], None]) -> list[Row]:
-    """Alternate stores; their files lie in ``directory``."""
-    rows = {(store, tasks): Row(store, tasks) for store in STORES for tasks in TASKS}
+def summary(slices: Sequence[Slice]) -> dict[str, Any]:
+    """Return the medians of some slices as plain data."""
+    return {
+        "rounds": len(slices),
+        "pairs_per_second": median(piece.rate for piece in slices),
+        "p50_ms": median(piece.p50_ms for piece in slices),
+        "p99_ms": median(piece.p99_ms for piece in slices),
+        "claim_p99_ms": median(piece.claim_p99_ms for piece in slices),
+        "cpu_us": median(piece.cpu_us for piece in slices),
+    }
+
+
+def measure(run: Run) -> list[dict[str, Any]]:
+    """Alternate stores."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        asks = runner.run(make_asks(min(plan.most, _MOST)))
-        for number in range(plan.pair_rounds):
-            tell(f"stores: round {number + 1} of {plan.pair_rounds}")
+        return runner.run(_measure(run))
+
+
+async def _measure(run: Run) -> list[dict[str, Any]]:
+    kinds = run.stores.wanted
+    rows = {(kind.name, tasks): Row(kind.name, tasks) for kind in kinds for tasks in TASKS}
+    asks = await make_asks(min(run.plan.most, _MOST))
+    async with AsyncExitStack() as stack:
+        stores: dict[str, AnyStore] = {}
+        for kind in kinds:
+            stores[kind.name] = store = open_store(run.stores.place(kind))
+            stack.push_async_callback(store.aclose)
+            await store.aopen()
+        for number in range(run.plan.pair_rounds):
+            run.tell(f"stores: round {number + 1} of {run.plan.pair_rounds}")
             for tasks in TASKS:
-                seen = {store: runner.run(_slice(store, tasks, asks, plan.pair_seconds, directory)) for store in STORES}
-                for store, piece in seen.items():
-                    row = rows[store, tasks]
-                    row.slices.append(piece)
-                    row.ratios.append(piece.rate / seen[STORES[2]].rate)
-    return list(rows.values())
+                for name, store in stores.items():
+                    rows[name, tasks].slices.append(await make_pairs(store, tasks, anew(asks), run.plan.pair_seconds))
+    return [row.summary() for row in rows.values()]
 
 
-async def _slice(store_name: str, tasks: int, asks: Sequence[Ask], seconds: float, directory: Path) -> Slice:
-    async with _opened(store_name, directory) as store:
-        waits: list[float] = []
-        left: Iterator[Ask] = iter(asks)
-        outcome = record_bytes()
-        stop_at = time.perf_counter() + seconds
+async def make_pairs(store: AnyStore, tasks: int, asks: Sequence[Ask], seconds: float) -> Slice:
+    """Make pairs from so many tasks, until the time is over or every ask was made; check some of them."""
+    waits: list[float] = []
+    claims: list[float] = []
+    left: Iterator[Ask] = iter(asks)
+    outcome = record_bytes()
+    stop_at = 0.0
 
-        async def work() -> None:
-            for ask in left:
-                started_at = time.perf_counter()
-                await make_pair(store, ask, outcome)
-                ended_at = time.perf_counter()
-                waits.append(ended_at - started_at)
-                if ended_at >= stop_at:
-                    return
+    async def work() -> None:
+        for ask in left:
+            started_at = time.perf_counter()
+            claims.append(await make_pair(store, ask, outcome) - started_at)
+            ended_at = time.perf_counter()
+            waits.append(ended_at - started_at)
+            if ended_at >= stop_at:
+                return
 
-        gc.collect()
-        cpu, started_at = time.process_time(), time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(tasks)))
-        cpu, taken = time.process_time() - cpu, time.perf_counter() - started_at
-        await _check(store, asks[: len(waits)])
+    gc.collect()
+    cpu, started_at = time.process_time(), time.perf_counter()
+    stop_at = started_at + seconds
+    await asyncio.gather(*(work() for _ in range(tasks)))
+    cpu, taken = time.process_time() - cpu, time.perf_counter() - started_at
+    await _check(store, asks[: len(waits)])
     waits.sort()
+    claims.sort()
     return Slice(
         len(waits) / taken,
         1e3 * waits[len(waits) // 2],
         1e3 * waits[len(waits) * 99 // 100],
         1e6 * cpu / len(waits),
+        1e3 * claims[len(claims) * 99 // 100],
     )
 
 
-async def make_pair(store: AnyStore, ask: Ask, outcome: bytes) -> None:
-    """Claim and record."""
+async def make_pair(store: AnyStore, ask: Ask, outcome: bytes) -> float:
+    """Claim and record; return the moment between the two."""
     verdict = await store.arun(partial(store.verbs.claim, ask))
+    claimed_at = time.perf_counter()
     assert isinstance(verdict, Claimed)
     record = partial(store.verbs.record, verdict.claim, outcome, retention_seconds=DAY, tombstone_seconds=30 * DAY)
     await store.arun(record)
+    return claimed_at
 
 
 async def _check(store: AnyStore, asks: Sequence[Ask]) -> None:
@@ -127,34 +148,3 @@ async def _check(store: AnyStore, asks: Sequence[Ask]) -> None:
         assert met.state is State.DONE
         assert met.outcome == record_bytes()
         assert met.fence == 1
-
-
-@asynccontextmanager
-async def _opened(name: str, directory: Path) -> AsyncIterator[AnyStore]:
-    """Open an empty store, and leave nothing of it behind."""
-    path = directory / "pairs.db"
-    store = open_store("memory://" if name == STORES[0] else f"sqlite:///{path}?synchronous=full")
-    with _groups_of_one() if name == STORES[2] else _groups():
-        try:
-            await store.aopen()
-            yield store
-        finally:
-            await store.aclose()
-            for file in path.parent.glob(f"{path.name}*"):
-                file.unlink()
-
-
-@contextmanager
-def _groups() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _groups_of_one() -> Iterator[None]:
-    """Let the writer commit after each program; it has no public setting for that, because nobody should want it."""
-    usual = writer.LARGEST_GROUP
-    writer.LARGEST_GROUP = 1
-    try:
-        yield
-    finally:
-        writer.LARGEST_GROUP = usual

@@ -7,7 +7,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.children import ROOT
-from bench.plan import Plan
+from bench.run import Run
 from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.model import Ask, Mode, StoredRequest
 from retrysafe.protocol.states import LEASED
@@ -54,16 +53,19 @@ class Recovered:
     per_second: float
     cpu_us: float
 
-    def summary(self) -> dict[str, Any]:
-        """Return it as a row of the report."""
-        return asdict(self)
 
-
-def measure(plan: Plan, place: Path, tell: Callable[[str], None]) -> Recovered:
+def measure(run: Run) -> list[dict[str, Any]]:
     """Abandon operations, start workers, and wait until nothing is open."""
-    count = min(plan.recoveries, plan.most)
-    tell(f"recovery: {count:,} abandoned operations, {WORKERS} workers")
-    path, ledger = place / "recovery.db", place / "recovery.ledger"
+    found = _recover(run)
+    if found.twice or found.left:
+        run.checks.problems.append(f"recovery: {found.twice} twice, {found.left} left open")
+    return [asdict(found)]
+
+
+def _recover(run: Run) -> Recovered:
+    count = min(run.plan.recoveries, run.plan.most)
+    run.tell(f"recovery: {count:,} abandoned operations, {WORKERS} workers")
+    path, ledger = run.directory / "recovery.db", run.directory / "recovery.ledger"
     ledger.touch()
     store = SQLiteStore(path)
     store.open()

@@ -1,11 +1,9 @@
-"""What was measured, as tables for a person and as JSON for a program."""
+"""What was measured, as tables for a person who waits for them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,8 +28,14 @@ class Column:
 
     def cell(self, row: dict[str, Any]) -> str:
         """Write a row's field."""
-        value = row[self.field]
-        return _DASH if value is None else format(value, self.form) if self.form else str(value)
+        value = row.get(self.field)
+        match value:
+            case None:
+                return _DASH
+            case dict():
+                return _DASH if not value else "; ".join(f"{what} ({times:,} times)" for what, times in value.items())
+            case _:
+                return format(value, self.form) if self.form else str(value)
 
 
 _HTTP = (
@@ -48,13 +52,26 @@ _HTTP = (
     Column("CPU µs", "cpu_us", ".0f"),
     Column("CPU ratio", "cpu_ratio", ".2f"),
 )
+_PEERS = (
+    Column("package", "package"),
+    Column("store", "store"),
+    *_HTTP[3:11],
+    Column("what it did wrong", "faults"),
+    Column("skipped", "skipped"),
+)
+_ALONE = (
+    Column("store", "store"),
+    Column("added µs", "added_us", ",.0f"),
+    Column("bare statements µs", "statements_us", ",.0f"),
+    Column("beyond µs", "beyond_us", ",.0f"),
+)
 _STORES = (
     Column("store", "store"),
     Column("tasks", "tasks", "d"),
     Column("pairs/s", "pairs_per_second", ",.0f"),
-    Column("× per write", "ratio", ".1f"),
     Column("p50 ms", "p50_ms", ".2f"),
     Column("p99 ms", "p99_ms", ".2f"),
+    Column("claim p99 ms", "claim_p99_ms", ".2f"),
     Column("CPU µs/pair", "cpu_us", ".0f"),
 )
 _ADAPTER = (
@@ -66,6 +83,14 @@ _ADAPTER = (
     Column("low", "cpu_us_low", ".1f"),
     Column("high", "cpu_us_high", ".1f"),
 )
+_MEMORY = (
+    Column("store", "store"),
+    Column("state", "state"),
+    Column("bytes each", "bytes", ",.0f"),
+    Column("rewritten", "rewritten_bytes", ",.0f"),
+    Column("of that, request and response", "kept_bytes", ",d"),
+    Column("purged/s", "purged_per_second", ",.0f"),
+)
 _RECOVERY = (
     Column("store", "store"),
     Column("workers", "workers", "d"),
@@ -75,33 +100,45 @@ _RECOVERY = (
     Column("twice", "twice", "d"),
     Column("left", "left", "d"),
 )
-_TABLES = (
-    ("http", "HTTP: one uvicorn worker; ratio to the unguarded application of the same round", _HTTP),
-    ("stores", "Stores: pairs of one claim and one record", _STORES),
-    ("adapter", "Protocol and ASGI adapter alone: CPU µs per request, memory store", _ADAPTER),
-    ("recovery", "Recovery: abandoned operations of one step, by workers that are started for them", _RECOVERY),
+_GROWTH = (
+    Column("store", "store"),
+    Column("rows", "rows", ",d"),
+    Column("MB", "megabytes", ",.0f"),
+    *_STORES[2:6],
+    Column("pairs/s, purging", "purging_pairs_per_second", ",.0f"),
+    Column("claim p99 ms, purging", "purging_claim_p99_ms", ".2f"),
+    Column("ratio", "purging_claim_p99_ratio", ".2f"),
+    Column("purged meanwhile", "purged_in_a_slice", ",.0f"),
 )
+_TABLES = {
+    "adapter": ("Protocol and ASGI adapter alone: CPU µs per request, memory store", _ADAPTER),
+    "stores": ("Stores: pairs of one claim and one record", _STORES),
+    "alone": ("Alone: one connection to bare ASGI, beside the statements sent bare", _ALONE),
+    "http": ("HTTP: one worker; ratio to the unguarded application of the same round", _HTTP),
+    "peers": ("Peers: FastAPI, 64 connections; ratio to the unguarded application of the same round", _PEERS),
+    "memory": ("What a checkpoint takes", _MEMORY),
+    "recovery": ("Recovery: abandoned operations of one step, by workers that are started for them", _RECOVERY),
+    "growth": ("Growth: pairs from 64 tasks, and with a purge beside", _GROWTH),
+}
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(run: dict[str, Any], sections: dict[str, list[dict[str, Any]]], console: Console) -> None:
     """Print everything; plain text where no terminal is."""
-    console.print(_head(found), highlight=False, soft_wrap=True)
-    for section, title, columns in _TABLES:
-        rows = [[column.cell(row) for column in columns] for row in found[section]]
+    console.print(_head(run), highlight=False, soft_wrap=True)
+    for section, found in sections.items():
+        title, columns = _TABLES[section]
+        rows = [[column.cell(row) for column in columns] for row in found]
         console.print()
         if console.is_terminal:
             console.print(_rich(title, columns, rows))
         else:
-            console.print(_plain(title, columns, rows), highlight=False, soft_wrap=True)
-    console.print(f"\n{_verdict(found['checks'])}", highlight=False, soft_wrap=True)
-    for problem in found["checks"]["problems"]:
+            console.print(_plain(title, columns, rows), highlight=False, markup=False, soft_wrap=True)
+    console.print()
+    for line in run["skipped"]:
+        console.print(f"skipped: {line}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_verdict(run["checks"]), highlight=False, soft_wrap=True)
+    for problem in run["checks"]["problems"]:
         console.print(f"  {problem}", highlight=False, markup=False, soft_wrap=True)
-
-
-def save(found: dict[str, Any], path: Path) -> None:
-    """Write JSON, making the folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def _head(found: dict[str, Any]) -> str:
@@ -115,7 +152,7 @@ def _head(found: dict[str, Any]) -> str:
 
 
 def _verdict(checks: dict[str, Any]) -> str:
-    counts = f"{checks['keys']:,} keys, {checks['effects']:,} effects, {checks['replays']:,} replays"
+    counts = ", ".join(f"{checks[what]:,} {what}" for what in ("keys", "effects", "replays", "conflicts"))
     return f"{counts}: {'every one as it should be' if not checks['problems'] else 'NOT as it should be'}"
 
 

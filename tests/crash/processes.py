@@ -101,7 +101,10 @@ class Server:
         return until(lambda: _settled(self.post(path, key)), "the retry is settled")
 
     def send(self, number: signal.Signals) -> None:
-        os.kill(self.process.pid, number)
+        if number is signal.SIGSTOP:
+            freeze(self.process.pid)
+        else:
+            os.kill(self.process.pid, number)
 
     def wait(self) -> int:
         """Return the exit code once the process has ended."""
@@ -119,6 +122,12 @@ class Server:
 
 def _settled(reply: Reply) -> Reply | None:
     return None if reply.code in {"in-progress", "attempt-superseded"} else reply
+
+
+def freeze(pid: int) -> None:
+    """Stop a child of ours where it is, and wait until all of it stands still; the signal alone is only on its way."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
 class Town:

@@ -21,7 +21,7 @@ from retrysafe import State
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.stores.base import Query
 from retrysafe.stores.urls import AnyStore, open_store
-from tests.crash.processes import ROOT, until
+from tests.crash.processes import ROOT, freeze, until
 from tests.services.service import Service
 
 
@@ -149,12 +149,15 @@ def test_a_worker_that_is_lost_in_the_middle_of_a_step_costs_nothing(any_yard: Y
     yard.close_gate("charge")
     first, second = yard.worker(), yard.worker()
     victim = _victim(yard, first, second)
-    victim.send_signal(number)
-    while number is signal.SIGSTOP and not yard.is_writable():
-        # Frozen inside a write transaction of SQLite: a window that is stated, and not what is looked at here (R11).
-        victim.send_signal(signal.SIGCONT)
-        time.sleep(0.01)
-        victim.send_signal(signal.SIGSTOP)
+    if number is signal.SIGSTOP:
+        freeze(victim.pid)
+        while not yard.is_writable():
+            # Frozen inside a write transaction of SQLite: a window that is stated, and not looked at here (R11).
+            victim.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+            freeze(victim.pid)
+    else:
+        victim.send_signal(number)
     yard.open_gate("charge")
     yard.await_done(len(keys))
     if number is signal.SIGSTOP:

@@ -17,6 +17,7 @@ from functools import partial
 
 import click
 
+from bench import page, plots
 from retrysafe.cli.commands import root
 from retrysafe.http import codes, replay
 from retrysafe.http.key import KeyRules
@@ -345,10 +346,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
         commands,
         layers,
     )
-} | {f"room {name}": partial(room, name) for name in ROOMS}
+}
+BLOCKS |= {f"room {name}": partial(room, name) for name in ROOMS}
+BLOCKS |= page.blocks()
 
 if __name__ == "__main__":
     for path in PAGES.values():
         path.write_text(filled(path.read_text()))
     (ROOT / "docs" / "images" / "states.svg").write_text(diagram.states())
+    plots.draw(page.published(), page.FOLDER)
     sys.exit()

@@ -93,7 +93,7 @@ def test_a_target_without_a_query_has_no_question_mark() -> None:
 
 def waits(*values: bytes) -> float | None:
     headers: Headers = ((b"host", b"wait=9"), *((b"Prefer", value) for value in values))
-    return wait_seconds(headers)
+    return wait_seconds(HttpRequest("POST", b"/", b"", headers, b""))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_the_wait_that_a_client_prefers_is_read(values: tuple[bytes, ...], secon
 def test_nonsense_is_as_good_as_no_preference(value: bytes) -> None:
     """S9."""
     assert waits(value) is None
-    assert wait_seconds(()) is None
+    assert wait_seconds(HttpRequest("POST", b"/", b"", (), b"")) is None
 
 
 @given(

@@ -12,8 +12,8 @@ from retrysafe import Event, Mode, Policy, Response
 from retrysafe.http.replay import outcome_of
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.encoding import encode_request
-from retrysafe.protocol.flows import handle
 from retrysafe.protocol.model import Ask, Checkpoint, Claim, Identity, StoredRequest
+from retrysafe.protocol.ordinary import Ordinary
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.engine import Engine
@@ -69,14 +69,14 @@ class Rig:
         self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any
     ) -> Run[fx.Answer]:
         """A request that is about to be answered on a thread."""
-        flow = handle(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
+        flow = Ordinary(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
         return Run(self.engine, flow, policy, name=NAME, stop=stop or nobody, **how)
 
     def arun(
         self, policy: Policy = ONCE, key: str = "k", *, stop: Callable[[], None] | None = None, **how: Any
     ) -> AsyncRun[fx.Answer]:
         """The same for an event loop."""
-        flow = handle(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
+        flow = Ordinary(ask(policy, key), policy, how.pop("wait_seconds", 0.0))
         return AsyncRun(self.engine, flow, policy, name=NAME, stop=stop or nobody, **how)
 
     def begin(

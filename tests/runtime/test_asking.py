@@ -8,6 +8,7 @@ import pytest
 from retrysafe import SHARED, HttpRequest, Policy, PrincipalMissing, RetrySafe
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.encoding import decode_request
+from retrysafe.protocol.flows import handle
 from retrysafe.protocol.model import Ask, Claim, Mode
 from retrysafe.runtime.asking import ask_for, call_principal, known_principal, wait_for
 from retrysafe.runtime.routes import Guarded
@@ -130,7 +131,7 @@ def test_nobody_is_a_principal_only_where_that_was_spelled_out() -> None:
 def test_an_operations_code_knows_its_attempt_and_whether_a_client_waits() -> None:
     claim = Claim(b"d" * 16, "operation-1", 7, 2, Mode.AGAIN, "charge", 15.0)
     rig = Rig()
-    run = Run(rig.engine, rig.run()._flow, AGAIN, name="charge", stop=lambda: None)
+    run = Run(rig.engine, handle(ask(AGAIN), AGAIN), AGAIN, name="charge", stop=lambda: None)
     waited, recovered = run.operation(fx.Execute(claim)), run.operation(fx.Execute(claim), recovering=True)
     assert waited is not None
     assert recovered is not None

@@ -34,7 +34,7 @@ def test_outside_of_an_operation_there_is_none() -> None:
 
 def test_inside_it_is_known_and_afterwards_it_is_not() -> None:
     """K9."""
-    token, presence = enter(OPERATION, DIGEST)
+    token, presence = enter(lambda: OPERATION, DIGEST)
     assert current_operation() is OPERATION
     assert (joined(DIGEST), joined(b"e" * 16)) == (True, False)
     leave(token)
@@ -45,7 +45,7 @@ def test_inside_it_is_known_and_afterwards_it_is_not() -> None:
 
 def test_a_thread_with_a_copy_of_the_context_is_inside_and_keeps_it_present() -> None:
     """A claim is handed over only after everything inside has stopped (C7)."""
-    token, presence = enter(OPERATION, DIGEST)
+    token, presence = enter(lambda: OPERATION, DIGEST)
     context = copy_context()
     leave(token)
     seen: list[Operation | None] = []
@@ -133,7 +133,7 @@ def test_an_unprotected_operation_has_no_id(rig: object) -> None:
 
 def test_what_runs_on_after_the_outcome_joins_no_claim_any_more() -> None:
     """K9: the same request, made by background work, is answered like any other and not run again."""
-    token, _ = enter(None, b"digest")
+    token, _ = enter(lambda: None, b"digest")
     try:
         assert joined(b"digest")
         conclude()

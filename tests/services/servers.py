@@ -24,11 +24,12 @@ _NOTHING = b"", b"INFO"
 _KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
 
-def postgres(*, durable: bool = False) -> Service:
+def postgres(*, durable: bool = False, shared_buffers: str = "64MB") -> Service:
     """A PostgreSQL that trusts everybody on loopback.
 
     Args:
         durable: whether a commit survives power loss; without, it survives kill -9 all the same.
+        shared_buffers: its own cache, which tests need little of.
     """
     installed = _installed_postgres()
     # It refuses to run as root.
@@ -50,7 +51,7 @@ def postgres(*, durable: bool = False) -> Service:
             "unix_socket_directories": str(service.folder),
             "max_connections": "200",
             "max_prepared_transactions": "20",
-            "shared_buffers": "64MB",
+            "shared_buffers": shared_buffers,
             # Files in its folder; what it keeps in /dev/shm would outlive a kill -9.
             "dynamic_shared_memory_type": "mmap",
             "fsync": "on" if durable else "off",

@@ -57,6 +57,7 @@ class Gate:
         self.open = asyncio.Event()
         self.open.set()
         self.under_way = 0
+        self.left: list[Row] = []
 
     async def flush(self, rows: Sequence[Row]) -> list[Answer | None]:
         self.under_way += 1
@@ -67,7 +68,7 @@ class Gate:
             self.under_way -= 1
 
     def batches(self) -> LoopBatches[Row, Answer]:
-        return LoopBatches(self.flush, key=_key, changed=_changed)
+        return LoopBatches(self.flush, key=_key, changed=_changed, left=self.left.append)
 
 
 async def _some_turns() -> None:
@@ -107,7 +108,7 @@ class TestLoop:
             gate.open.clear()
             answers = []
             for key in "abcdef":
-                answers.append(batches.put((key, key)))
+                answers.append(asyncio.ensure_future(batches.put((key, key))))
                 await _some_turns()
             assert gate.under_way == 2
             gate.open.set()
@@ -179,11 +180,12 @@ class TestLoop:
             gate = Gate(table)
             batches = gate.batches()
             gate.open.clear()
-            first = [batches.put(("a", "x"))]
+            first = [asyncio.ensure_future(batches.put(("a", "x")))]
             await _some_turns()
-            first.append(batches.put(("b", "x")))
+            first.append(asyncio.ensure_future(batches.put(("b", "x"))))
             await _some_turns()
-            waiting, neighbour = batches.put(("c", "x")), batches.put(("d", "x"))
+            waiting, neighbour = (asyncio.ensure_future(batches.put((key, "x"))) for key in "cd")
+            await _some_turns()
             for each in (*first, waiting):
                 each.cancel()
             gate.open.set()
@@ -192,7 +194,27 @@ class TestLoop:
         asyncio.run(work())
         assert sorted(table.rows) == ["a", "b", "c", "d"]
 
-    @pytest.mark.parametrize("turns", [0, 3])
+    @pytest.mark.parametrize("turns", [2, 100])
+    def test_a_cancelled_caller_whose_row_must_be_written_alone_leaves_it_to_somebody(self, turns: int) -> None:
+        """C7: whether it is cancelled before it is told so, or in that very moment."""
+
+        async def work() -> list[Row]:
+            gate = Gate(Table())
+            batches = gate.batches()
+            asked = [asyncio.ensure_future(batches.put((key, "x"))) for key in ("a", "poison")]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+                if gate.table.batches:
+                    break
+            asked[0].cancel()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(answers[0], asyncio.CancelledError)
+            assert answers[1] is None
+            return gate.left
+
+        assert asyncio.run(work()) == [("a", "x")]
+
+    @pytest.mark.parametrize("turns", [0, 1, 3])
     def test_flushes_that_are_cancelled_leave_nobody_waiting(self, turns: int) -> None:
         """C7: before their first turn as well as in the middle."""
         table = Table()
@@ -201,11 +223,12 @@ class TestLoop:
             gate = Gate(table)
             batches = gate.batches()
             gate.open.clear()
-            answers = [batches.put((key, "x")) for key in "abc"]
+            answers = [asyncio.ensure_future(batches.put((key, "x"))) for key in "abc"]
             for _ in range(turns):
                 await asyncio.sleep(0)
-            answers.append(batches.put(("d", "x")))
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            answers.append(asyncio.ensure_future(batches.put(("d", "x"))))
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task(), *answers}:
                 task.cancel()
             errors = await asyncio.gather(*answers, return_exceptions=True)
             assert {type(error) for error in errors} == {StoreUnavailable}
@@ -219,9 +242,10 @@ class TestLoop:
 
         async def work() -> None:
             batches = Gate(Table()).batches()
-            answers = [batches.put((key, "x")) for key in "abc"]
+            answers = [asyncio.ensure_future(batches.put((key, "x"))) for key in "abcd"]
+            await asyncio.sleep(0)
             with pytest.raises(StoreUnavailable, match="waiting already"):
-                batches.put(("d", "x"))
+                await answers.pop()
             await asyncio.gather(*answers)
             assert await batches.put(("d", "x")) == ("written", "x")
 

@@ -5,6 +5,8 @@ Header names are lower-case, as ASGI and HTTP/2 want them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from retrysafe.protocol.model import Headers, Outcome, Response
 
 REPLAYED = b"idempotent-replayed"
@@ -116,19 +118,20 @@ def stamped(response: Response, *, stored: bool, protected: bool) -> Response:
     return Response.raw(response.status, response.headers + stamps, response.body) if stamps else response
 
 
+@lru_cache(maxsize=1024)
+def _drops(name: bytes) -> bytes | None:
+    """Return a name in lower case if its header is not recorded, else None; applications send few different ones."""
+    name = name.lower()
+    return name if name in DROPPED or name.startswith(DROPPED_FAMILIES) else None
+
+
 def _lasting(headers: Headers) -> Headers:
-    dropped = DROPPED
-    kept = tuple(
-        [
-            header
-            for header in headers
-            if (name := header[0].lower()) not in dropped and not name.startswith(DROPPED_FAMILIES)
-        ]
-    )
-    if len(kept) == len(headers):
+    drops = [_drops(name) for name, _ in headers]
+    kept = tuple([header for header, dropped in zip(headers, drops, strict=True) if dropped is None])
+    if b"connection" not in drops:
         return kept
     named = _named_by_connection(headers)
-    return tuple([header for header in kept if header[0].lower() not in named]) if named else kept
+    return tuple([header for header in kept if header[0].lower() not in named])
 
 
 def _named_by_connection(headers: Headers) -> frozenset[bytes]:

@@ -11,6 +11,7 @@ import re
 from base64 import b32encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from hmac import compare_digest
 from typing import Protocol, Self
@@ -162,7 +163,7 @@ class Fingerprint:
         self._rules = rules
         self._secrets = secrets
         # The body comes last and needs no length: there is nothing behind it.
-        self._head = framed([b"as sent", method, path, query, _bytes(media_type), headers])
+        self._head = _head(b"as sent", method, path, query, _bytes(media_type), headers)
         self._current: bytes | None = None
         self._meaning: tuple[bytes, bytes] | None = None
         self._stored: bytes | None = None
@@ -215,7 +216,19 @@ class Fingerprint:
             fields = selection(self._rules.include, self._rules.exclude)
             form, body = canonical.body(media, body, fields)
         # The form is digested too, so that text which looks like canonical JSON is not taken for JSON.
-        return framed([form, method, path, canonical.query(query), media.canonical, headers]), body
+        return _head(form, method, path, canonical.query(query), media.canonical, headers), body
+
+
+def _head(form: bytes, method: bytes, path: bytes, query: bytes, *rest: bytes) -> bytes:
+    """Frame what stands before the body. Most requests of an operation have that in common."""
+    if len(path) + len(query) > _LONG_TARGET:
+        return framed((form, method, path, query, *rest))
+    return _known_head((form, method, path, query, *rest))
+
+
+_LONG_TARGET = 256
+"""What is remembered must stay small whatever clients send."""
+_known_head = lru_cache(maxsize=1024)(framed)
 
 
 def fingerprint(

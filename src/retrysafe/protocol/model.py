@@ -150,7 +150,7 @@ class Discreet(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}({shown})"
 
 
-class Outcome(Discreet, frozen=True, array_like=True):
+class Outcome(Discreet, frozen=True, array_like=True, gc=False):
     """What a checkpoint keeps of an execution.
 
     Attributes:
@@ -164,7 +164,7 @@ class Outcome(Discreet, frozen=True, array_like=True):
     body: bytes | None
 
 
-class StoredRequest(Discreet, frozen=True, array_like=True):
+class StoredRequest(Discreet, frozen=True, array_like=True, gc=False):
     """What a re-run needs; stored inside the claim, but for ``once``, and erased when the operation is final (R13).
 
     ``Authorization``, ``Cookie`` and client certificates are never in it (R9).
@@ -179,7 +179,7 @@ class StoredRequest(Discreet, frozen=True, array_like=True):
     """Which of the application's guarded surfaces it came in by, in the order in which they were built."""
 
 
-class Message(Discreet, frozen=True, array_like=True):
+class Message(Discreet, frozen=True, array_like=True, gc=False):
     """What an operation tells others, through the outbox: it leaves if and only if the operation's commit is durable.
 
     At least once, with the id ``operation:n``, by which a consumer drops repeats (R12).
@@ -190,7 +190,7 @@ class Message(Discreet, frozen=True, array_like=True):
     headers: Headers = ()
 
 
-class Identity(Discreet, frozen=True):
+class Identity(Discreet, frozen=True, gc=False):
     """In which scope a key is unique, and its digest (K4). The key itself is not kept (K8)."""
 
     digest: bytes
@@ -202,7 +202,7 @@ class Identity(Discreet, frozen=True):
     """A short prefix of the key, at most a quarter of it."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """How long recovery goes on by itself (R8).
 
     Attributes:
@@ -216,7 +216,7 @@ class Limits(msgspec.Struct, frozen=True):
     undo_attempts: int = 30
 
 
-class Ask(Discreet, frozen=True):
+class Ask(Discreet, frozen=True, gc=False):
     """What a request asks of the store when it wants the claim.
 
     Attributes:
@@ -247,7 +247,7 @@ class Ask(Discreet, frozen=True):
     version: int = 1
 
 
-class Claim(Discreet, frozen=True):
+class Claim(Discreet, frozen=True, gc=False):
     """The right to execute. Every write carries it, and the store compares ``fence`` in the same statement (C4).
 
     Attributes:
@@ -268,7 +268,7 @@ class Claim(Discreet, frozen=True):
     version: int = 1
 
 
-class Checkpoint(Discreet, frozen=True):
+class Checkpoint(Discreet, frozen=True, gc=False):
     """The stored entity of one operation, as read at the instant ``now`` of the store's clock."""
 
     digest: bytes

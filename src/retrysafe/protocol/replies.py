@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 # Answers to writes. A refused write is a value, not an exception (C4).
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The write is durable."""
 
 
-class Superseded(msgspec.Struct, frozen=True):
+class Superseded(msgspec.Struct, frozen=True, gc=False):
     """The write was refused: the checkpoint has another fence, or is in a state that this write may not leave."""
 
 
@@ -28,7 +28,7 @@ Receipt = Written | Superseded
 # Answers of the surface.
 
 
-class Returned(msgspec.Struct, frozen=True):
+class Returned(msgspec.Struct, frozen=True, gc=False):
     """The operation returned a whole response.
 
     Attributes:
@@ -40,7 +40,7 @@ class Returned(msgspec.Struct, frozen=True):
     outcome: model.Outcome
 
 
-class Began(msgspec.Struct, frozen=True):
+class Began(msgspec.Struct, frozen=True, gc=False):
     """The operation begins to stream a response; nothing was sent yet.
 
     Attributes:
@@ -133,7 +133,7 @@ class Conflicted(msgspec.Struct, frozen=True):
 # What a flow returns.
 
 
-class Fresh(msgspec.Struct, frozen=True):
+class Fresh(msgspec.Struct, frozen=True, gc=False):
     """Send the operation's own response.
 
     Attributes:
@@ -147,14 +147,14 @@ class Fresh(msgspec.Struct, frozen=True):
     protected: bool = True
 
 
-class Replayed(msgspec.Struct, frozen=True):
+class Replayed(msgspec.Struct, frozen=True, gc=False):
     """Send the recorded outcome again (S2, S7)."""
 
     operation_id: str
     response: model.Response
 
 
-class Streamed(msgspec.Struct, frozen=True):
+class Streamed(msgspec.Struct, frozen=True, gc=False):
     """The response was forwarded; there is nothing left to send."""
 
 

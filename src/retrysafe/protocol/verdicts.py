@@ -15,37 +15,37 @@ from retrysafe.protocol.model import Ask, Checkpoint, Claim, Limits, Mode
 from retrysafe.protocol.states import LEASED, State
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """The caller holds the claim and must execute."""
 
     claim: Claim
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """The operation has its outcome: replay it."""
 
     checkpoint: Checkpoint
 
 
-class InFlight(msgspec.Struct, frozen=True):
+class InFlight(msgspec.Struct, frozen=True, gc=False):
     """Another attempt holds the claim and its lease runs."""
 
     checkpoint: Checkpoint
 
 
-class Mismatch(msgspec.Struct, frozen=True):
+class Mismatch(msgspec.Struct, frozen=True, gc=False):
     """The key was used for another request (F1); judged before everything else, also while in flight."""
 
     checkpoint: Checkpoint
 
 
-class Parked(msgspec.Struct, frozen=True):
+class Parked(msgspec.Struct, frozen=True, gc=False):
     """The outcome is unknown; a person or a probe must settle it."""
 
     checkpoint: Checkpoint
 
 
-class Expired(msgspec.Struct, frozen=True):
+class Expired(msgspec.Struct, frozen=True, gc=False):
     """The outcome's retention is over; the tombstone refuses a second run (S10)."""
 
     checkpoint: Checkpoint
@@ -54,7 +54,7 @@ class Expired(msgspec.Struct, frozen=True):
 Verdict = Claimed | Finished | InFlight | Mismatch | Parked | Expired
 
 
-class Take(msgspec.Struct, frozen=True):
+class Take(msgspec.Struct, frozen=True, gc=False):
     """Carry out: give the asker the claim under the next fence.
 
     Attributes:
@@ -66,13 +66,13 @@ class Take(msgspec.Struct, frozen=True):
     state: State = State.RUNNING
 
 
-class Park(msgspec.Struct, frozen=True):
+class Park(msgspec.Struct, frozen=True, gc=False):
     """Carry out: park the checkpoint under the fence that was read."""
 
     reason: str
 
 
-class Replace(msgspec.Struct, frozen=True):
+class Replace(msgspec.Struct, frozen=True, gc=False):
     """Carry out: the tombstone is over, so the key is free and is claimed anew (C6)."""
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from retrysafe.errors import KeyMissing, PrincipalMissing
 from retrysafe.http.key import read_key
 from retrysafe.http.request import request_fingerprint, stored_request, wait_seconds
 from retrysafe.protocol.encoding import encode_request
 from retrysafe.protocol.fingerprint import identity_digest, key_hint
-from retrysafe.protocol.flows import handle, handle_unprotected
+from retrysafe.protocol.flows import handle_unprotected
 from retrysafe.protocol.model import Ask, Identity, Mode
+from retrysafe.protocol.ordinary import Ordinary
 from retrysafe.runtime import events
 from retrysafe.runtime.clock import uuid7
 from retrysafe.runtime.guard import Shared
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable
 
     from retrysafe.errors import StoreUnavailable
     from retrysafe.http.request import HttpRequest
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
     from retrysafe.runtime.routes import Guarded
 
 
-def key_of(guard: RetrySafe, route: Guarded, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def key_of(guard: RetrySafe, route: Guarded, request: HttpRequest) -> str | None:
     """Read a request's key; None when it has none and needs none, which is counted (K7).
 
     Raises:
         KeyMalformed: it breaks K1, K2 or K3.
         KeyMissing: the operation requires one.
     """
-    key = read_key(headers, guard.keys)
+    key = read_key(request.headers, guard.keys, request.firsts)
     if key is None:
         if route.policy.require_key:
             message = "this operation requires an idempotency key"
@@ -60,7 +61,7 @@ def call_principal(guard: RetrySafe, request: HttpRequest) -> str | Awaitable[st
 
 
 def known_principal(guard: RetrySafe, principal: str | None) -> str:
-    """Return the principal.
+    """Return the principal, who was asked for and has been awaited if need be.
 
     Raises:
         PrincipalMissing: nobody is authenticated; an empty name is nobody's either (K5).
@@ -83,13 +84,13 @@ def ask_for(
 ) -> Ask:
     """Make the ask of a guarded request; the key goes no further than this (K8)."""
     name, policy = route.name, route.policy
-    mode = Mode(policy.mode)
     rerun: bytes | None = None
-    if mode is not Mode.ONCE:
+    if policy.mode is not Mode.ONCE:
         rerun = encode_request(stored_request(request, policy.rerun_headers, name, surface))
     fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
-    # Digested here, by the request's own thread or loop, and not inside the store's transaction.
-    _ = fingerprint.stored
+    if not engine.answers_at_once:
+        # Digested here, by the request's own thread or loop, and not inside the store's transaction.
+        _ = fingerprint.stored
     return Ask(
         identity=Identity(
             digest=identity_digest(engine.pepper, guard.namespace, principal, key),
@@ -100,7 +101,7 @@ def ask_for(
         fingerprint=fingerprint,
         attempt_id=uuid7(),
         name=name,
-        mode=mode,
+        mode=cast("Mode", policy.mode),
         lease_seconds=policy.lease_seconds,
         tombstone_seconds=policy.tombstone_seconds,
         limits=policy.limits,
@@ -118,8 +119,8 @@ def flow_for(
     principal: str,
     route: Guarded,
     surface: int,
-) -> tuple[Flow[Answer], bytes]:
-    """Return what is to be done for a guarded request, and the digest of its identity.
+) -> tuple[Flow[Answer] | Ordinary, bytes]:
+    """Return what is to be done for a guarded request, on its ordinary course, and the digest of its identity.
 
     Args:
         engine: the process's engine, connected; None runs the operation unprotected, without an identity (D1).
@@ -133,7 +134,7 @@ def flow_for(
     if engine is None:
         return handle_unprotected(), b""
     ask = ask_for(engine, guard, request, key=key, principal=principal, route=route, surface=surface)
-    return handle(ask, route.policy, wait_for(request, route.policy)), ask.identity.digest
+    return Ordinary(ask, route.policy, wait_for(request, route.policy)), ask.identity.digest
 
 
 def wait_for(request: HttpRequest, policy: Policy) -> float:
@@ -141,7 +142,7 @@ def wait_for(request: HttpRequest, policy: Policy) -> float:
 
     What it asks for, at most the policy's limit (S9).
     """
-    asked = wait_seconds(request.headers)
+    asked = wait_seconds(request)
     if asked is None:
-        asked = policy.wait_limit_seconds if policy.on_conflict == "wait" else 0.0
+        return policy.wait_limit_seconds if policy.on_conflict == "wait" else 0.0
     return min(asked, policy.wait_limit_seconds)

@@ -9,8 +9,6 @@ import os
 import time
 from typing import Protocol
 
-_VARIANT = 0b10 << 62
-
 
 class Clock(Protocol):
     """Measures durations on this host."""
@@ -27,15 +25,32 @@ class SystemClock:
 
 
 def uuid7() -> str:
-    """Make a UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits; text in canonical form.
+    """Make a UUIDv7 (RFC 9562) in canonical form: milliseconds, a 4,096th of one more finely, then 62 random bits.
 
     The standard library has it from Python 3.14 on.
     """
-    # From the system, at half a microsecond: an application that seeds the random module in each worker would make
-    # attempts alike, and an attempt is recognised by its id (D4).
-    bits = int.from_bytes(os.urandom(10), "big")
-    high, low = bits & 0xFFF, bits >> 18
-    milliseconds = time.time_ns() // 1_000_000
-    head = f"{milliseconds:012x}7{high:03x}"
-    tail = f"{low | _VARIANT:016x}"
-    return f"{head[:8]}-{head[8:12]}-{head[12:]}-{tail[:4]}-{tail[4:]}"
+    milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
+    random = _random_62()
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - in half the time of an f-string, for every request
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        (nanoseconds << 12) // 1_000_000,
+        0x8000 | random >> 48,
+        random & 0xFFFF_FFFF_FFFF,
+    )
+
+
+# From the system, and never from the random module: an application that seeds that in each worker would make attempts
+# alike, and an attempt is recognised by its id (D4). Fetched for many ids at once, as asking costs more than all else.
+_RANDOM_AT_ONCE_BYTES = 2048
+_random: list[int] = []
+os.register_at_fork(after_in_child=_random.clear)
+
+
+def _random_62() -> int:
+    """Return 62 random bits; from any thread, and no two processes get the same."""
+    while True:
+        try:
+            return _random.pop() >> 2
+        except IndexError:
+            _random.extend(memoryview(os.urandom(_RANDOM_AT_ONCE_BYTES)).cast("Q"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Token
 
     from retrysafe.runtime.operations import Operation
@@ -20,10 +21,18 @@ class Presence:
     A claim is handed over only after its presence is gone (C7).
     """
 
-    operation: Operation | None
+    make: Callable[[], Operation | None]
+    """Makes what the code has in hand; most code never asks for it."""
     digest: bytes = field(repr=False)
     concluded: bool = False
     """The operation has its outcome; what still runs inside it, such as background work, is outside it."""
+    made: Operation | None = None
+
+    def operation(self) -> Operation | None:
+        """Return the operation, the same each time; None when it runs unprotected (D1)."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
 
 
 _presence: ContextVar[Presence | None] = ContextVar("retrysafe_operation", default=None)
@@ -38,7 +47,8 @@ def current_operation() -> Operation | None:
     ``asyncio.to_thread`` and web frameworks do.
     """
     presence = _presence.get()
-    return None if presence is None or presence.operation is None else presence.operation.here()
+    operation = None if presence is None else presence.operation()
+    return None if operation is None else operation.here()
 
 
 def joined(digest: bytes) -> bool:
@@ -54,13 +64,17 @@ def conclude() -> None:
         presence.concluded = True
 
 
-def enter(operation: Operation | None, digest: bytes) -> tuple[Token[Presence | None], ref[Presence]]:
+def enter(make: Callable[[], Operation | None], digest: bytes) -> tuple[Token[Presence | None], ref[Presence]]:
     """Begin to run as part of an operation.
+
+    Args:
+        make: makes what the operation's code has in hand, when it asks for it.
+        digest: of the operation's identity.
 
     Returns:
         A token for :func:`leave`, and a weak reference that is dead once nothing runs inside the operation any more.
     """
-    presence = Presence(operation, digest)
+    presence = Presence(make, digest)
     return _presence.set(presence), ref(presence)
 
 
@@ -76,7 +90,8 @@ def step_out() -> Presence | None:
     and a request that took itself for part of this operation would run unguarded (K9).
     """
     presence = _presence.get()
-    _presence.set(None)
+    if presence is not None:
+        _presence.set(None)
     return presence
 
 

@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def drive(flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = None) -> Execute | Forward | T:
-    """Run ``flow`` from ``reply`` on; return the effect at which the surface must act, or what the flow returned."""
+def drive(
+    flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = None, *, raised: Exception | None = None
+) -> Execute | Forward | T:
+    """Run ``flow`` from ``reply`` on; return the effect at which the surface must act, or what the flow returned.
+
+    Args:
+        flow: what is to be done.
+        perform: performs an effect, and returns its answer.
+        reply: answer to the effect at which the flow stands.
+        raised: what its performer raised, in place of an answer.
+    """
     try:
-        effect = flow.send(reply)
+        effect = flow.send(reply) if raised is None else flow.throw(raised)
         while not isinstance(effect, SurfaceEffect):
             try:
                 answer = perform(effect)
@@ -40,11 +49,15 @@ def drive(flow: Flow[T], perform: Callable[[AnyEffect], Any], reply: object = No
 
 
 async def adrive(
-    flow: Flow[T], perform: Callable[[AnyEffect], Awaitable[Any]], reply: object = None
+    flow: Flow[T],
+    perform: Callable[[AnyEffect], Awaitable[Any]],
+    reply: object = None,
+    *,
+    raised: Exception | None = None,
 ) -> Execute | Forward | T:
     """Run ``flow`` like :func:`drive`, awaiting each effect."""
     try:
-        effect = flow.send(reply)
+        effect = flow.send(reply) if raised is None else flow.throw(raised)
         while not isinstance(effect, SurfaceEffect):
             try:
                 answer = await perform(effect)

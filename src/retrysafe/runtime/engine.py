@@ -26,7 +26,7 @@ from retrysafe.runtime.deferred import Deferred
 from retrysafe.runtime.leases import LeaseKeeper
 from retrysafe.runtime.replies import undone_reply
 from retrysafe.runtime.waiting import Waiters
-from retrysafe.stores.base import Terms
+from retrysafe.stores.base import Capability, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from retrysafe.stores.base import AsyncStore, Meta, Store
     from retrysafe.stores.program import Factory
 
+_ENDINGS = (fx.Record, fx.Release, fx.ParkClaim, fx.Postpone)
 _LATEST_WEIGHT = 0.2
 # Undeclared operations are named by their path, which may hold ids: what is remembered of them is only an estimate.
 _MOST_NAMES = 1000
@@ -52,6 +53,7 @@ class Engine:
         transactions: of the application's database.
         loop: where the application's coroutines run when no request brings one along; None without one.
         pid: the process it belongs to; threads and connections do not survive a fork.
+        answers_at_once: nothing that is asked of the store on an event loop has to be waited for.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Engine:
         self.sync = sync
         self.aio = aio
         self.pid = os.getpid()
+        self.answers_at_once = Capability.AT_ONCE in aio.traits.capabilities
         self.clock: Clock = clock or SystemClock()
         self.emit = emit
         self.keeper = LeaseKeeper(sync, self.clock, emit)
@@ -148,11 +151,6 @@ class Engine:
                 return partial(verbs.begin_undo, claim, reason, None if outcome is None else encode_outcome(outcome))
             case _:
                 assert_never(effect)
-
-    def _sent(self, effect: fx.StoreEffect, *, failed: bool = False) -> None:
-        """Note that a write is sent that ends an attempt, or that it has failed."""
-        if isinstance(effect, fx.Record | fx.Release | fx.ParkClaim | fx.Postpone):
-            self.keeper.settling(effect.claim, begins=not failed)
 
     # What follows from the store's answer.
 
@@ -285,7 +283,9 @@ class Engine:
         Raises:
             StoreError: nothing is known.
         """
-        sent_at = self._begin(effect)
+        if isinstance(effect, _ENDINGS):
+            self.keeper.settling(effect.claim, begins=True)
+        sent_at = self.clock.monotonic()
         try:
             reply = self.sync.run(self.program(effect, policy))
         except StoreError as error:
@@ -298,7 +298,9 @@ class Engine:
         self, effect: fx.StoreEffect, policy: Policy, *, name: str | None = None, stop: Callable[[], None] | None = None
     ) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         """Perform a store effect like :meth:`perform`, without blocking the loop."""
-        sent_at = self._begin(effect)
+        if isinstance(effect, _ENDINGS):
+            self.keeper.settling(effect.claim, begins=True)
+        sent_at = self.clock.monotonic()
         try:
             reply = await self.aio.arun(self.program(effect, policy))
         except StoreError as error:
@@ -307,12 +309,9 @@ class Engine:
         self.observe(effect, reply, sent_at=sent_at, policy=policy, stop=stop or _nobody_to_stop)
         return reply
 
-    def _begin(self, effect: fx.StoreEffect) -> float:
-        self._sent(effect)
-        return self.clock.monotonic()
-
     def _failed(self, effect: fx.StoreEffect, name: str | None, error: StoreError) -> None:
-        self._sent(effect, failed=True)
+        if isinstance(effect, _ENDINGS):
+            self.keeper.settling(effect.claim, begins=False)
         if name is not None:
             self.failed(name, type(effect).__name__.lower(), error)
 

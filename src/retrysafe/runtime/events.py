@@ -12,7 +12,7 @@ from typing import ClassVar
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to an operation, or instead of one."""
 
     level: ClassVar[int] = logging.DEBUG
@@ -20,20 +20,20 @@ class Event(msgspec.Struct, frozen=True):
     """Operation name, such as ``POST /charges``."""
 
 
-class OperationEvent(Event, frozen=True):
+class OperationEvent(Event, frozen=True, gc=False):
     """Something that happened to an operation that has a checkpoint."""
 
     operation_id: str
 
 
-class Claimed(OperationEvent, frozen=True):
+class Claimed(OperationEvent, frozen=True, gc=False):
     """An attempt begins."""
 
     attempt: int
     fence: int
 
 
-class Recorded(OperationEvent, frozen=True):
+class Recorded(OperationEvent, frozen=True, gc=False):
     """The outcome is durable."""
 
     status: int
@@ -41,11 +41,11 @@ class Recorded(OperationEvent, frozen=True):
     """From the claim to the record."""
 
 
-class Released(OperationEvent, frozen=True):
+class Released(OperationEvent, frozen=True, gc=False):
     """The key is free again for the same request."""
 
 
-class Postponed(OperationEvent, frozen=True):
+class Postponed(OperationEvent, frozen=True, gc=False):
     """An attempt failed, and another one goes on later (R8)."""
 
     level: ClassVar[int] = logging.WARNING
@@ -53,14 +53,14 @@ class Postponed(OperationEvent, frozen=True):
     reason: str
 
 
-class Undoing(OperationEvent, frozen=True):
+class Undoing(OperationEvent, frozen=True, gc=False):
     """The operation is undone from now on (R7)."""
 
     level: ClassVar[int] = logging.WARNING
     reason: str
 
 
-class Undone(OperationEvent, frozen=True):
+class Undone(OperationEvent, frozen=True, gc=False):
     """Every effect was taken back, and the outcome says so."""
 
     level: ClassVar[int] = logging.WARNING
@@ -69,64 +69,64 @@ class Undone(OperationEvent, frozen=True):
     """From the claim to the record."""
 
 
-class Streaming(OperationEvent, frozen=True):
+class Streaming(OperationEvent, frozen=True, gc=False):
     """A response begins to leave whose body is not kept (S5)."""
 
 
-class Replayed(OperationEvent, frozen=True):
+class Replayed(OperationEvent, frozen=True, gc=False):
     """A recorded outcome answered a retry; the duplicate was absorbed."""
 
 
-class Conflicted(OperationEvent, frozen=True):
+class Conflicted(OperationEvent, frozen=True, gc=False):
     """A request came while an attempt was in flight."""
 
 
-class Mismatched(OperationEvent, frozen=True):
+class Mismatched(OperationEvent, frozen=True, gc=False):
     """A key came with another request (F1)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-class Parked(OperationEvent, frozen=True):
+class Parked(OperationEvent, frozen=True, gc=False):
     """The outcome is unknown; a person or a probe must settle it."""
 
     level: ClassVar[int] = logging.WARNING
     reason: str
 
 
-class Expired(OperationEvent, frozen=True):
+class Expired(OperationEvent, frozen=True, gc=False):
     """A retry came after the outcome's retention was over."""
 
     level: ClassVar[int] = logging.INFO
 
 
-class Recovered(OperationEvent, frozen=True):
+class Recovered(OperationEvent, frozen=True, gc=False):
     """The scan took over an abandoned operation."""
 
     level: ClassVar[int] = logging.INFO
     attempt: int
 
 
-class Superseded(OperationEvent, frozen=True):
+class Superseded(OperationEvent, frozen=True, gc=False):
     """A write of ours was refused: another attempt holds the claim (C4)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-class LeaseLost(OperationEvent, frozen=True):
+class LeaseLost(OperationEvent, frozen=True, gc=False):
     """The lease could not be renewed in time; the attempt is told to stop (C3)."""
 
     level: ClassVar[int] = logging.WARNING
 
 
-class Overran(OperationEvent, frozen=True):
+class Overran(OperationEvent, frozen=True, gc=False):
     """The attempt outlasted ``max_duration``; renewals stop (C8)."""
 
     level: ClassVar[int] = logging.WARNING
     seconds: float
 
 
-class HandlerFailed(OperationEvent, frozen=True):
+class HandlerFailed(OperationEvent, frozen=True, gc=False):
     """The operation raised an exception that its author did not declare."""
 
     level: ClassVar[int] = logging.WARNING
@@ -134,7 +134,7 @@ class HandlerFailed(OperationEvent, frozen=True):
     """The exception's type; its message may hold secrets."""
 
 
-class Unprotected(Event, frozen=True):
+class Unprotected(Event, frozen=True, gc=False):
     """A write ran without protection (K7, D1).
 
     Attributes:
@@ -144,7 +144,7 @@ class Unprotected(Event, frozen=True):
     reason: str
 
 
-class Refused(Event, frozen=True):
+class Refused(Event, frozen=True, gc=False):
     """A request was answered without running the operation, for a reason of its own.
 
     The key, the principal, the size.
@@ -153,7 +153,7 @@ class Refused(Event, frozen=True):
     code: str
 
 
-class StoreFailed(Event, frozen=True):
+class StoreFailed(Event, frozen=True, gc=False):
     """The store could not do what it was asked."""
 
     level: ClassVar[int] = logging.ERROR
@@ -161,13 +161,13 @@ class StoreFailed(Event, frozen=True):
     error: str
 
 
-class RecordDeferred(OperationEvent, frozen=True):
+class RecordDeferred(OperationEvent, frozen=True, gc=False):
     """The outcome could not be recorded yet; it is tried again in the background (D2)."""
 
     level: ClassVar[int] = logging.ERROR
 
 
-class Purged(Event, frozen=True):
+class Purged(Event, frozen=True, gc=False):
     """Retention dropped outcomes and tombstones (S10)."""
 
     expired: int

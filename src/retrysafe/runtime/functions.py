@@ -160,7 +160,7 @@ class GuardedFunction:
         step = run.advance()
         while isinstance(step, fx.Execute):
             operation = run.operation(step, recovering=recovering)
-            token, _ = enter(operation, digest)
+            token, _ = enter(partial(_given, operation), digest)
             try:
                 reply = self._reply(step, operation, args)
                 step = run.advance(reply)
@@ -208,7 +208,7 @@ class GuardedFunction:
             step = await run.advance()
             while isinstance(step, fx.Execute):
                 operation = run.operation(step, recovering=recovering)
-                token, _ = enter(operation, digest)
+                token, _ = enter(partial(_given, operation), digest)
                 try:
                     reply = await self._areply(step, operation, args)
                     step = await run.advance(reply)
@@ -302,6 +302,11 @@ def _response(answer: Any) -> Response:  # noqa: ANN401 - the flow's answer
             raise error
         case _:
             raise AssertionError(f"a function does not stream: {answer!r}")
+
+
+def _given(operation: Operation | None) -> Operation | None:
+    """Give what was made already, because a function of ours is called with it."""
+    return operation
 
 
 def _cannot_stop_a_thread() -> None:

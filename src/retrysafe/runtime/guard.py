@@ -220,6 +220,11 @@ class RetrySafe:
         """Return this process's engine like :meth:`engine`, without blocking the loop."""
         return await self._engines.aopened()
 
+    def ready_engine(self) -> Engine | None:
+        """Return this process's engine if it is connected; None when :meth:`aengine` has to be awaited."""
+        engine = self._engines.local()
+        return engine if engine.opened else None
+
     def emit(self, event: Event) -> None:
         """Give an event to every sink."""
         for sink in self._sinks:

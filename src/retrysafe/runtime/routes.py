@@ -14,6 +14,9 @@ from retrysafe.protocol.policy import Policy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_MOST_PATHS = 1000
+_LONG_PATH = 200
+
 _ROUTE = re.compile(r"(?P<methods>[A-Z*]+(?:,[A-Z]+)*) (?P<path>/\S*)")
 
 
@@ -56,6 +59,7 @@ class Routes:
         self._default = default
         self._methods = frozenset(method.upper() for method in methods)
         self._routes: list[Route] = []
+        self._found: dict[tuple[str, str], Guarded | None] = {}
         self.policies: dict[str, Policy] = {}
 
     def protect(self, routes: Sequence[str], name: str | None, changes: Mapping[str, Any]) -> None:
@@ -72,6 +76,7 @@ class Routes:
             raise ConfigurationError(problems)
         changes = dict(changes)
         policy = replace(changes.pop("policy", self._default), **changes)
+        self._found = {}
         self.policies[label] = policy
         self._routes.extend(_route(route, label, policy) for route in routes)
 
@@ -79,10 +84,22 @@ class Routes:
         """Leave some routes alone."""
         if problems := [problem for route in routes for problem in _route_problems(route)]:
             raise ConfigurationError(problems)
+        self._found = {}
         self._routes.extend(_route(route, route, None) for route in routes)
 
     def find(self, method: str, path: str) -> Guarded | None:
         """Return the operation a request belongs to, or None when it is none of ours."""
+        known = self._found
+        try:
+            return known[method, path]
+        except KeyError:
+            found = self._find(method, path)
+        # Paths may hold ids: what is remembered stays small whatever clients send.
+        if len(known) < _MOST_PATHS and len(path) < _LONG_PATH:
+            known[method, path] = found
+        return found
+
+    def _find(self, method: str, path: str) -> Guarded | None:
         for route in self._routes:
             if route.covers(method, path):
                 return None if route.policy is None else Guarded(route.name, route.policy)

@@ -15,12 +15,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, assert_never, cast
 
 from retrysafe.http.profiles import IETF
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol import model, verdicts
 from retrysafe.protocol.model import Mode
+from retrysafe.protocol.ordinary import Ordinary
 from retrysafe.runtime import events
 from retrysafe.runtime.calls import atake_back, take_back
 from retrysafe.runtime.drive import adrive, drive
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from retrysafe.protocol.model import Checkpoint, Response
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
+    from retrysafe.runtime.operations import Operation
     from retrysafe.runtime.transactions import AsyncTransaction, Transaction
 
 A = TypeVar("A")
@@ -53,10 +56,12 @@ class Hooks:
 class _Run(Generic[A]):
     """What sync and async runs share."""
 
+    operation: Callable[..., Operation | None]
+
     def __init__(
         self,
         engine: Engine,
-        flow: fx.Flow[A],
+        flow: fx.Flow[A] | Ordinary,
         policy: Policy,
         *,
         name: str,
@@ -68,7 +73,7 @@ class _Run(Generic[A]):
 
         Args:
             engine: the process's engine.
-            flow: what is to be done.
+            flow: what is to be done; or a request, whose flow is made when its course is not the ordinary one.
             policy: how the operation is guarded.
             name: the operation's name, for events.
             stop: tells the attempt to stop when its claim is lost; called from another thread.
@@ -76,7 +81,8 @@ class _Run(Generic[A]):
             hooks: what the application decides about replays.
         """
         self._engine = engine
-        self._flow = flow
+        self._ordinary = flow if isinstance(flow, Ordinary) else None
+        self._flow = None if isinstance(flow, Ordinary) else flow
         self._policy = policy
         self._name = name
         self._stop = stop
@@ -106,19 +112,25 @@ class _Run(Generic[A]):
                 return
         self._engine.emit(events.HandlerFailed(self._name, self._claim.operation_id if self._claim else "", failed))
 
+    def in_hand(self, step: fx.Execute, *, recovering: bool = False) -> Callable[[], Operation | None]:
+        """Return what makes the operation's object when its code asks for it, which it seldom does."""
+        make = partial(self.operation, step, recovering=recovering)
+        if step.claim is None or step.claim.mode is not Mode.TRANSACTION:
+            return make
+        # Its transaction is open now, and is not its any more once the operation has ended.
+        operation = make()
+        return lambda: operation
+
     def abandon(self) -> None:
         """Leave the attempt's claim to its lease: what ran it was cut off (C7)."""
         # A flow that was cut off is part of a cycle, and what it does in the end must not wait for a collector.
-        with suppress(ValueError):
-            self._flow.close()
+        if self._flow is not None:
+            with suppress(ValueError):
+                self._flow.close()
         if self._claim is not None:
             self._engine.keeper.abandon(self._claim)
-
-    def _note_claim(self, reply: Any) -> Any:  # noqa: ANN401 - each effect has its own type of answer
-        """Remember a claim as soon as it is won: whatever fails then, it is left to its lease."""
-        if isinstance(reply, verdicts.Claimed):
-            self._claim = reply.claim
-        return reply
+        # What would be stopped has its run in hand: together they would stay in memory until a collector comes by.
+        self._stop = _nothing_to_stop
 
     def _committed(self, effect: fx.Commit, receipt: fx.Receipt | fx.Conflicted) -> fx.Receipt | fx.Conflicted:
         """Let the engine observe a record that the operation's own transaction has made."""
@@ -129,17 +141,41 @@ class _Run(Generic[A]):
             self._engine.observe(record, receipt, sent_at=0.0, policy=self._policy, stop=self._stop)
         return receipt
 
+    def _leave(self, told: fx.Reply | fx.Ended | None = None) -> fx.Flow[A]:
+        """Leave the ordinary course for the flow, at the effect whose answer is next.
+
+        Args:
+            told: what the operation did, if that effect is the one that follows it.
+        """
+        ordinary, self._ordinary = cast("Ordinary", self._ordinary), None
+        flow = self._flow = cast("fx.Flow[A]", ordinary.flow(told))
+        return flow
+
+    def _goes_on(
+        self, answer: verdicts.Verdict | fx.Receipt, reply: fx.Reply | fx.Ended | None
+    ) -> fx.Execute | A | None:
+        """Return what follows from the store's answer on the ordinary course; None when this is where it is left."""
+        follows: fx.Execute | fx.Answer | None = None
+        if isinstance(answer, verdicts.Claimed):
+            self._claim = answer.claim
+            follows = cast("Ordinary", self._ordinary).executes(answer)
+        elif isinstance(answer, fx.Written) and isinstance(reply, fx.Returned):
+            follows = fx.Fresh(reply.response)
+        elif isinstance(answer, verdicts.Finished) and self._hooks.authorize_replay is None:
+            follows = cast("Ordinary", self._ordinary).replays(answer)
+        return cast("fx.Execute | A | None", follows)
+
     _claim: model.Claim | None = None
 
-    def _remember(self, step: fx.Execute | fx.Forward | A) -> fx.Execute | fx.Forward | A:
-        match step:
-            case fx.Execute(None):
-                self._engine.emit(events.Unprotected(self._name, "store unavailable"))
-            case fx.Execute(model.Claim() as claim):
-                self._claim = claim
-            case _:
-                pass
-        return step
+    def _begins_transaction(self, step: object) -> bool:
+        """Note what is to be executed; tell whether that needs a transaction of its own."""
+        if type(step) is not fx.Execute:
+            return False
+        if step.claim is None:
+            self._engine.emit(events.Unprotected(self._name, "store unavailable"))
+            return False
+        self._claim = step.claim
+        return step.claim.mode is Mode.TRANSACTION
 
 
 _LEFT: set[asyncio.Future[bool]] = set()
@@ -159,9 +195,21 @@ class Run(_Run[A]):
             AttemptSuperseded: this attempt lost its claim.
             StoreError: the store is down and the operation was not run.
         """
-        self._note(reply)
-        step = self._remember(drive(self._flow, self._perform, reply))
-        if not _begins_transaction(step):
+        ordinary = self._ordinary
+        if ordinary is not None and (effect := ordinary.asks(reply)) is not None:
+            try:
+                answer = self._engine.perform(effect, self._policy, name=self._name, stop=self._stop)
+            except Exception as error:  # noqa: BLE001 - the flow decides what it means
+                step = drive(self._leave(reply), self._perform, raised=error)
+            else:
+                follows = self._goes_on(answer, reply)
+                if follows is not None:
+                    return follows
+                step = drive(self._leave(reply), self._perform, answer)
+        else:
+            self._note(reply)
+            step = drive(self._flow or self._leave(), self._perform, reply)
+        if not self._begins_transaction(step):
             return step
         try:
             self._transaction = self._engine.transactions.begin(self._policy.transaction_seconds)
@@ -186,7 +234,11 @@ class Run(_Run[A]):
     def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            return self._note_claim(engine.perform(effect, self._policy, name=self._name, stop=self._stop))
+            reply = engine.perform(effect, self._policy, name=self._name, stop=self._stop)
+            if isinstance(reply, verdicts.Claimed):
+                # As soon as it is won: whatever fails then, it is left to its lease.
+                self._claim = reply.claim
+            return reply
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
         match effect:
@@ -221,9 +273,21 @@ class AsyncRun(_Run[A]):
 
     async def advance(self, reply: fx.Reply | fx.Ended | None = None) -> fx.Execute | fx.Forward | A:
         """Go on from what the surface did; see :meth:`Run.advance`."""
-        self._note(reply)
-        step = self._remember(await adrive(self._flow, self._perform, reply))
-        if not _begins_transaction(step):
+        ordinary = self._ordinary
+        if ordinary is not None and (effect := ordinary.asks(reply)) is not None:
+            try:
+                answer = await self._engine.aperform(effect, self._policy, name=self._name, stop=self._stop)
+            except Exception as error:  # noqa: BLE001 - the flow decides what it means
+                step = await adrive(self._leave(reply), self._perform, raised=error)
+            else:
+                follows = self._goes_on(answer, reply)
+                if follows is not None:
+                    return follows
+                step = await adrive(self._leave(reply), self._perform, answer)
+        else:
+            self._note(reply)
+            step = await adrive(self._flow or self._leave(), self._perform, reply)
+        if not self._begins_transaction(step):
             return step
         try:
             self._transaction = await self._engine.transactions.abegin(self._policy.transaction_seconds)
@@ -250,7 +314,10 @@ class AsyncRun(_Run[A]):
     async def _perform(self, effect: fx.AnyEffect) -> Any:  # noqa: ANN401 - each effect has its own type of answer
         engine = self._engine
         if isinstance(effect, fx.StoreEffect):
-            return self._note_claim(await engine.aperform(effect, self._policy, name=self._name, stop=self._stop))
+            reply = await engine.aperform(effect, self._policy, name=self._name, stop=self._stop)
+            if isinstance(reply, verdicts.Claimed):
+                self._claim = reply.claim
+            return reply
         if isinstance(effect, fx.LocalEffect):
             return engine.answer(effect, self._policy)
         match effect:
@@ -279,8 +346,8 @@ class AsyncRun(_Run[A]):
                 return _never_here(effect)
 
 
-def _begins_transaction(step: object) -> bool:
-    return isinstance(step, fx.Execute) and step.claim is not None and step.claim.mode is Mode.TRANSACTION
+def _nothing_to_stop() -> None:
+    """The attempt has ended."""
 
 
 def _never_here(effect: fx.SurfaceEffect | fx.StepEffect) -> Never:

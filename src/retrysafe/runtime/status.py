@@ -39,7 +39,7 @@ def status_program(
     Raises:
         KeyMalformed: the key breaks K1, K2 or K3.
     """
-    key = read_key(request.headers, guard.keys)
+    key = read_key(request.headers, guard.keys, request.firsts)
     if key is None:
         return None
     return partial(engine.sync.verbs.read, identity_digest(engine.pepper, guard.namespace, principal, key))

@@ -30,18 +30,18 @@ __all__ = ["Capability", "Clock", "Durability", "Meta", "Traits"]
 T = TypeVar("T")
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, gc=False):
     """The claim was renewed; its lease ends ``lease_seconds`` after the renewal was received."""
 
 
-class Lost(msgspec.Struct, frozen=True):
+class Lost(msgspec.Struct, frozen=True, gc=False):
     """The claim is not ours any more, or the operation is no longer open: the attempt must stop."""
 
 
 Renewal = Held | Lost
 
 
-class Purged(msgspec.Struct, frozen=True):
+class Purged(msgspec.Struct, frozen=True, gc=False):
     """What one purge batch did.
 
     Attributes:
@@ -55,7 +55,7 @@ class Purged(msgspec.Struct, frozen=True):
     more: bool
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, gc=False):
     """On which terms recovery takes an abandoned operation over.
 
     Attributes:
@@ -87,7 +87,7 @@ class Wanted(msgspec.Struct, frozen=True):
     names: frozenset[str] | None = None
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message in the outbox, on its way (R12).
 
     Attributes:
@@ -106,7 +106,7 @@ class Outgoing(msgspec.Struct, frozen=True):
         return f"{self.operation_id}:{self.number}"
 
 
-class Query(msgspec.Struct, frozen=True):
+class Query(msgspec.Struct, frozen=True, gc=False):
     """Which checkpoints a listing shows, newest first.
 
     Attributes:

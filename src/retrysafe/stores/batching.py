@@ -12,7 +12,7 @@ What holds for each caller:
 - rows are written in the order of their keys, so that two batches cannot wait for each other in a circle, and no
   statement has the same key twice: of equal ones the first is written. What it found holds for the others as well; if
   it was the one that changed something, they are written after it, and find what it wrote;
-- who is cancelled leaves its row where it is: what was submitted may be durable (C7);
+- who is cancelled leaves its row where it is: it becomes durable all the same, also when it must be written alone (C7);
 - who came first is written first, and no thread works for others longer than one flush.
 
 Event loops and threads have lines of their own, so neither waits for the other; after a fork a store makes new ones.
@@ -49,6 +49,7 @@ class LoopBatches(Generic[R, A]):
             themselves. For one row it should be the plain statement for one.
         key: what names a row: something that can be hashed and compared.
         changed: whether an answer tells that the row was written, so that an equal one would now be answered otherwise.
+        left: is given each row whose caller was cancelled and that must be written by itself: by whoever that is now.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class LoopBatches(Generic[R, A]):
         *,
         key: Callable[[R], Any],
         changed: Callable[[A], bool],
+        left: Callable[[R], None],
     ) -> None:
         """Begin with nothing under way."""
         self._flush = flush
+        self._left = left
         self._key = key
         self._changed = changed
         self._line: _Line[_LoopPlace[R, A]] = _Line()
@@ -68,16 +71,27 @@ class LoopBatches(Generic[R, A]):
         self._starting = False
         """A task has yet to have its first turn, in which it takes all that wait."""
 
-    def put(self, row: R) -> asyncio.Future[A | None]:
-        """Have a row written, and return its answer to come; only in the loop's own thread.
+    async def put(self, row: R) -> A | None:
+        """Have a row written, and suspend until its answer is there; a cancelled caller takes nothing back.
 
-        Cancelling it takes nothing back.
+        Returns:
+            Its answer; None when the caller must write it by itself.
 
         Raises:
-            StoreUnavailable: too many wait already.
+            StoreUnavailable: too many wait already, or what the flush raised.
         """
+        future = self._put(row)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None and future.result() is None:
+                # Told so in the very moment in which it was cancelled.
+                self._left(row)
+            raise
+
+    def _put(self, row: R) -> asyncio.Future[A | None]:
         loop = asyncio.get_running_loop()
-        place: _LoopPlace[R, A] = _LoopPlace(self._key(row), row, loop.create_future())
+        place: _LoopPlace[R, A] = _LoopPlace(self._key(row), row, loop.create_future(), self._left)
         self._line.join(place)
         if not self._starting and self._flushes < MOST_FLUSHES:
             self._starting = True
@@ -226,17 +240,26 @@ class _Place(Protocol):
 
 
 class _LoopPlace(Generic[R, A]):
-    __slots__ = ("future", "key", "number", "row")
+    __slots__ = ("_left", "future", "key", "number", "row")
 
-    def __init__(self, key: Any, row: R, future: asyncio.Future[A | None]) -> None:  # noqa: ANN401 - the caller's
+    def __init__(
+        self,
+        key: Any,  # noqa: ANN401 - the caller's
+        row: R,
+        future: asyncio.Future[A | None],
+        left: Callable[[R], None],
+    ) -> None:
         self.key = key
         self.row = row
         self.number = 0
         self.future = future
+        self._left = left
 
     def settle(self, answer: A | None) -> None:
         if not self.future.done():
             self.future.set_result(answer)
+        elif answer is None:
+            self._left(self.row)
 
     def fail(self, error: StoreError) -> None:
         if not self.future.done():

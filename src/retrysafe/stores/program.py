@@ -7,10 +7,12 @@ it again after a serialization failure or a commit of unknown result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 T = TypeVar("T")
+V = ParamSpec("V")
 
 Rows = Sequence[Sequence[Any]]
 
@@ -35,9 +37,7 @@ class Statement(NamedTuple):
     Attributes:
         text: the statement, with the database's own placeholders.
         parameters: its parameters.
-        batch: given where a program ends with the answer if the statement has written something: then a driver may run
-            it outside of a transaction, or together with others (``batching.py``), and only when the program goes on
-            start it again, in a transaction. None for every other statement.
+        batch: how a driver may run it outside of a transaction, where a :class:`Whole` program begins with it.
     """
 
     text: str
@@ -65,6 +65,38 @@ Program = Generator[Statement, Answer, T]
 Factory = Callable[[], Program[T]]
 
 
+class Whole(Generator[Statement, Answer, T]):
+    """A program that ends with the answer to its first statement if that has written something.
+
+    So a driver may run that statement outside of a transaction, or together with those of others (``batching.py``), and
+    only when the program goes on start it again, in a transaction. A program that such a one is part of is not one: its
+    statements belong into one transaction.
+    """
+
+    __slots__ = ("_program",)
+
+    def __init__(self, program: Program[T]) -> None:
+        self._program = program
+
+    def send(self, answer: Answer, /) -> Statement:
+        """Give the answer to a statement, and get the next one."""
+        return self._program.send(answer)
+
+    def throw(self, *raised: Any) -> Statement:  # noqa: ANN401 - as generators have it
+        """Raise an exception in the program."""
+        return self._program.throw(*raised)
+
+
+def whole(verb: Callable[V, Program[T]]) -> Callable[V, Program[T]]:
+    """Make a verb's program a :class:`Whole` one."""
+
+    @wraps(verb)
+    def made(*args: V.args, **options: V.kwargs) -> Program[T]:
+        return Whole(verb(*args, **options))
+
+    return made
+
+
 def run(program: Program[T], fetch: Callable[[Statement], Answer], first: Statement | None = None) -> T:
     """Run a program to its end with a blocking ``fetch``.
 
@@ -77,6 +109,19 @@ def run(program: Program[T], fetch: Callable[[Statement], Answer], first: Statem
         statement = first or next(program)
         while True:
             statement = program.send(fetch(statement))
+    except StopIteration as end:
+        reply: T = end.value
+        return reply
+
+
+async def arun(
+    program: Program[T], fetch: Callable[[Statement], Awaitable[Answer]], first: Statement | None = None
+) -> T:
+    """Run a program to its end with a ``fetch`` that is awaited; see :func:`run`."""
+    try:
+        statement = first or next(program)
+        while True:
+            statement = program.send(await fetch(statement))
     except StopIteration as end:
         reply: T = end.value
         return reply

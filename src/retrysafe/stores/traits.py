@@ -40,6 +40,8 @@ class Capability(StrEnum):
     LIST_ABANDONED = "list abandoned"
     NOTIFY = "notify"
     SAME_TRANSACTION = "same transaction"
+    AT_ONCE = "at once"
+    """What is asked on an event loop is answered without a suspension: it can't be cancelled half-way."""
 
 
 class Traits(msgspec.Struct, frozen=True):

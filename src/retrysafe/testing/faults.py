@@ -24,8 +24,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
+from msgspec.structs import replace
+
 from retrysafe.errors import StoreUnavailable
-from retrysafe.stores.base import AsyncStore, Meta, Store, Verbs
+from retrysafe.stores.base import AsyncStore, Capability, Meta, Store, Verbs
 from retrysafe.stores.program import Factory, Program
 
 T = TypeVar("T")
@@ -102,7 +104,9 @@ class FaultyStore:
             store: the store that does the work.
             faults: planned from the start.
         """
-        self.traits = store.traits
+        # A delay or a hold has to be waited for.
+        capabilities = store.traits.capabilities - {Capability.AT_ONCE}
+        self.traits = replace(store.traits, capabilities=capabilities)
         self.verbs = cast(Verbs, _NamedVerbs(store.verbs))
         self._sync = cast(Store, store)
         self._aio = cast(AsyncStore, store)

@@ -7,11 +7,13 @@ is no await point that no case strikes at, also not one that somebody adds later
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -19,6 +21,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from retrysafe.adapters.asgi import RetrySafeMiddleware
+from retrysafe.stores.base import Capability
 from tests.adapters.asgi.server import Exchange, http_scope, part, run, start
 from tests.adapters.guards import House
 
@@ -53,6 +56,17 @@ class Slow:
         return await self._store.aopen()
 
 
+class AtOnce:
+    """Declares that it answers at once, as the memory store does, so that claims are made in the server's task."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.traits = replace(store.traits, capabilities=store.traits.capabilities | {Capability.AT_ONCE})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
 def application(effects: list[int], *, streams: bool) -> App:
     """An application that suspends everywhere."""
 
@@ -75,8 +89,8 @@ def application(effects: list[int], *, streams: bool) -> App:
     return app
 
 
-def guarded(app: App) -> tuple[House, App]:
-    house = House(disguise=Slow)
+def guarded(app: App, disguise: Callable[[Any], Any] = Slow) -> tuple[House, App]:
+    house = House(disguise=disguise)
     return house, RetrySafeMiddleware(app, guard=house.guard)
 
 
@@ -102,13 +116,16 @@ async def strike(app: App, exchange: Exchange, turns: int, how: Callable[[asynci
 
 
 def every_turn(
-    path: str, make: Callable[[list[int]], App], how: Callable[[Exchange, asyncio.Task[Any]], object]
+    path: str,
+    make: Callable[[list[int]], App],
+    how: Callable[[Exchange, asyncio.Task[Any]], object],
+    disguise: Callable[[Any], Any] = Slow,
 ) -> int:
     """Strike at every turn; return how many cases there were."""
 
     async def case(turns: int) -> bool:
         effects: list[int] = []
-        house, app = guarded(make(effects))
+        house, app = guarded(make(effects), disguise)
         exchange = Exchange(http_scope(path), body=[b"{", b"}"])
         struck = await strike(app, exchange, turns, lambda request: how(exchange, request))
         retry = await Exchange(http_scope(path)).through(app)
@@ -135,6 +152,40 @@ def test_a_request_may_be_cancelled_at_every_await(path: str, streams: bool) -> 
     """S1, C7: as ``asyncio.timeout`` around the application does."""
     cases = every_turn(path, lambda effects: application(effects, streams=streams), lambda _, request: request.cancel())
     assert cases > 12
+
+
+@PATHS
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_request_may_be_cancelled_at_every_await_of_a_store_that_answers_at_once(path: str, streams: bool) -> None:
+    """S1, C7: nothing lies between its claim and the operation's own task."""
+
+    def make(effects: list[int]) -> App:
+        return application(effects, streams=streams)
+
+    assert every_turn(path, make, lambda _, request: request.cancel(), AtOnce) > 5
+
+
+@PATHS
+@pytest.mark.parametrize("disguise", [Slow, AtOnce])
+def test_a_request_leaves_nothing_for_the_garbage_collector(path: str, disguise: Callable[[Any], Any]) -> None:
+    """What is kept in a cycle stays in memory until a collector comes by, which then has more to look at."""
+
+    async def collected() -> int:
+        house, app = guarded(application([], streams=False), disguise)
+        for key in ("warm", "a"):
+            gc.collect()
+            gc.disable()
+            for _fresh_then_replayed in range(2):
+                await Exchange(http_scope(path, key=key)).through(app)
+                await settle()
+        found = gc.collect()
+        house.guard.close()
+        return found
+
+    try:
+        assert run(collected()) == 0
+    finally:
+        gc.enable()
 
 
 @PATHS

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from retrysafe.stores.clock import HostClock
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.mysql import MySQLStore, from_url
 from retrysafe.stores.mysql.dialect import MySQLVerbs
-from retrysafe.stores.sql.base import HostInstants
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import StoreContract
 

@@ -154,20 +154,14 @@ class TestSessions:
                 yield Statement("SELECT 1")
                 return (yield from runner.store.verbs.claim(ask))
 
-            wire.commit = b"INTO retrysafe_checkpoint" if commits == "alone" else b"COMMIT"
-            wire.loses_answers_to_commits = True
-            with pytest.raises(StoreUnavailable):
+            part = b"INTO retrysafe_checkpoint" if commits == "alone" else b"COMMIT"
+            with wire.losing_answers_to(part), pytest.raises(StoreUnavailable):
                 _ = runner.claim(ask) if commits == "alone" else runner.run(claiming)
-            assert wire.lost.wait(60)
-            wire.loses_answers_to_commits = False
             claim = runner.claimed(ask)
             assert (claim.fence, claim.attempt) == (1, 1)
             assert isinstance(runner.claim(an_ask()), InFlight)
-            wire.commit = b"UPDATE retrysafe_checkpoint"
-            wire.loses_answers_to_commits = True
-            with pytest.raises(StoreUnavailable):
+            with wire.losing_answers_to(b"UPDATE retrysafe_checkpoint"), pytest.raises(StoreUnavailable):
                 runner.record(claim, b"first")
-            wire.loses_answers_to_commits = False
             until(lambda: runner.read(claim).state is State.DONE)
             runner.record(claim, b"second")
             assert runner.read(claim).outcome == b"first"

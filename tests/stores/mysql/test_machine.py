@@ -8,9 +8,9 @@ import pytest
 from hypothesis import settings
 
 from retrysafe.stores.clock import HostClock
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.mysql import MySQLStore, from_url
 from retrysafe.stores.mysql.dialect import MySQLVerbs
-from retrysafe.stores.sql.base import HostInstants
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.model import StoreMachine
 from tests.services.mariadb import MariaDatabases

@@ -9,17 +9,25 @@ from contextlib import contextmanager, suppress
 
 
 class Relay:
-    """Carries bytes to a server; once told so, it delivers a commit and loses the answer."""
+    """Carries bytes to a server; once told so, it delivers what it sees, and loses the answer."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.loses_answers_to_commits = False
-        self.commit = b"COMMIT\0"
-        self.lost = threading.Event()
+        self._loses: bytes | None = None
+        self._lost = threading.Event()
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def losing_answers_to(self, part: bytes) -> Iterator[None]:
+        """Deliver what has ``part`` in it, and cut the wire when its answer comes; it does once or more."""
+        self._lost.clear()
+        self._loses = part
+        yield
+        assert self._lost.wait(60)
+        self._loses = None
 
     def close(self) -> None:
         for each in (self._listener, *self._open):
@@ -40,7 +48,7 @@ class Relay:
     def _carry(self, client: socket.socket, server: socket.socket, ends: threading.Event) -> None:
         with suppress(OSError):
             while some := client.recv(65_536):
-                if self.loses_answers_to_commits and self.commit in some:
+                if self._loses is not None and self._loses in some:
                     ends.set()
                 server.sendall(some)
             server.shutdown(socket.SHUT_RDWR)
@@ -49,7 +57,7 @@ class Relay:
         with suppress(OSError):
             while some := server.recv(65_536):
                 if ends.is_set():
-                    self.lost.set()
+                    self._lost.set()
                     break
                 client.sendall(some)
             client.shutdown(socket.SHUT_RDWR)

@@ -20,8 +20,13 @@ def declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     """Return the value of ``Content-Length``, or None when there is none that is a number."""
     for name, value in headers:
         if name.lower() == b"content-length":
-            return int(value) if value.isdigit() else None
+            return length_of(value)
     return None
+
+
+def length_of(value: bytes | None) -> int | None:
+    """Read the value of a ``Content-Length``; None when there is none, or it is no number."""
+    return int(value) if value is not None and value.isdigit() else None
 
 
 class RequestBody:
@@ -43,17 +48,27 @@ class RequestBody:
         """
         if declared is not None and declared > limit:
             raise RequestTooLarge(limit)
-        chunks: list[bytes] = []
-        size = 0
+        chunk = await self._next()
+        if self._more:
+            return await self._read_on(chunk or b"", limit)
+        if chunk is not None and len(chunk) > limit:
+            raise RequestTooLarge(limit)
+        return chunk
+
+    async def _read_on(self, chunk: bytes, limit: int) -> bytes | None:
+        chunks: list[bytes] = [chunk]
+        size = len(chunk)
         while self._more:
-            chunk = await self._next()
-            if chunk is None:
-                return None
-            chunks.append(chunk)
-            size += len(chunk)
             if size > limit:
                 raise RequestTooLarge(limit)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            following = await self._next()
+            if following is None:
+                return None
+            chunks.append(following)
+            size += len(following)
+        if size > limit:
+            raise RequestTooLarge(limit)
+        return b"".join(chunks)
 
     async def drain(self) -> None:
         """Read and forget what the client still sends, up to 1 MiB."""

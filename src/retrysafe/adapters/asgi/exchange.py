@@ -52,6 +52,8 @@ class Exchange:
         answered: something has left for the client.
         claim: the claim under which the operation runs.
         run: drives it.
+        task: its own.
+        over: done when the task is; whoever serves the client waits for it.
     """
 
     def __init__(self, scope: Scope, body: bytes, send: Send, *, response_limit: int, profile: Profile) -> None:
@@ -70,11 +72,11 @@ class Exchange:
         self._limit = response_limit
         self._profile = profile
         self._stage = Stage.HELD
-        self._ended = asyncio.Event()
+        self._ending: asyncio.Event | None = None
+        self._all_left = False
         self._start: Message | None = None
         self._held: list[Message] = []
         self._size = 0
-        self._bufferable = False
         self._left: int | None = None
         self._done = False
         self._sending: asyncio.Task[object] | None = None
@@ -84,6 +86,8 @@ class Exchange:
         self.answered = False
         self.claim: Claim | None = None
         self.run: AsyncRun[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.over: asyncio.Future[None] | None = None
         self.presence: ref[Presence] | None = None
 
     async def execute(
@@ -94,14 +98,15 @@ class Exchange:
         It runs again inside the same claim when its transaction met another one (R11).
         """
         self.run = self._run = run
-        whole, self._next = self._body, step
+        whole = self._body
+        await self._execute(app, step, digest, recovering=recovering)
         while self._next is not None:
             step, self._next = self._next, None
             self._start_over(whole)
             await self._execute(app, step, digest, recovering=recovering)
 
     async def _execute(self, app: App, step: fx.Execute, digest: bytes, *, recovering: bool) -> None:
-        token, self.presence = enter(self._run.operation(step, recovering=recovering), digest)
+        token, self.presence = enter(self._run.in_hand(step, recovering=recovering), digest)
         # Applications write into their scope.
         scope = self._scope if step.claim is None or step.claim.mode is not Mode.TRANSACTION else dict(self._scope)
         try:
@@ -126,17 +131,23 @@ class Exchange:
         """Forget what an earlier run of the operation said."""
         self._body = body
         self._stage = Stage.HELD
-        self._ended = asyncio.Event()
+        self._ending, self._all_left = None, False
         self._start = None
         self._held = []
         self._size = 0
-        self._bufferable = False
         self._left = None
 
     async def answer(self, answer: fx.Answer | RetrySafeError) -> None:
         """Send what the protocol answered; nothing of the application's own follows."""
         await self._answer(answer)
-        self._tell_refused()
+        if self._refused is not None:
+            self._tell_refused()
+
+    def stop(self) -> None:
+        """Cancel the operation's task, from another thread: it lost its claim, or ran too long (C3)."""
+        task = self.task
+        if task is not None and not (loop := task.get_loop()).is_closed():
+            loop.call_soon_threadsafe(task.cancel)
 
     def hang_up(self) -> None:
         """Nobody listens any more: the operation goes on, and does not wait for what it was just sending (S1)."""
@@ -149,9 +160,12 @@ class Exchange:
         try:
             response = response_to(answer, self._profile)
             if response is not None:
-                await self._respond(response)
+                await self._to_client(
+                    {"type": "http.response.start", "status": response.status, "headers": list(response.headers)},
+                    {"type": "http.response.body", "body": response.body, "more_body": False},
+                )
         finally:
-            self._ended.set()
+            self._end()
 
     async def receive(self) -> Message:
         """Give the application its request, then nothing until the response has left.
@@ -161,35 +175,50 @@ class Exchange:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._ended.wait()
+        # Nearly no application asks for more than its request.
+        if not self._all_left:
+            self._ending = self._ending or asyncio.Event()
+            await self._ending.wait()
         return {"type": "http.disconnect"}
+
+    def _end(self) -> None:
+        """Let those go on who listen for the end."""
+        self._all_left = True
+        if self._ending is not None:
+            self._ending.set()
 
     async def send(self, message: Message) -> None:
         """Take a message of the application's response."""
         if self._stage is Stage.FORWARDING:
             await self._forward(message)
         elif self._stage is Stage.HELD:
-            await self._hold(message)
-
-    async def _hold(self, message: Message) -> None:
-        match message["type"]:
-            case "http.response.start":
-                self._start = message
-                if not message.get("trailers", False):
-                    self._left = declared_length(message.get("headers", ()))
-                self._bufferable = self._left is not None and self._left <= self._limit
-            case "http.response.body":
-                self._held.append(message)
-                self._size += len(message.get("body", b""))
-                if not message.get("more_body", False) and not self._trailers:
-                    await self._settle(self._returned())
-                elif not self._bufferable or self._size > self._limit:
+            match message["type"]:
+                case "http.response.start":
+                    self._start = message
+                case "http.response.body":
+                    self._held.append(message)
+                    if message.get("more_body", False) or self._trailers:
+                        await self._hold_part(message)
+                    else:
+                        await self._settle(self._returned())
+                case kind if kind in _WHOLE_BODY:
+                    self._held.append(message)
+                    self._left = self._declared()
                     await self._settle(began(self._head()))
-            case kind if kind in _WHOLE_BODY:
-                self._held.append(message)
-                await self._settle(began(self._head()))
-            case _:
-                await self._pass_on(message)
+                case _:
+                    await self._pass_on(message)
+
+    async def _hold_part(self, message: Message) -> None:
+        """Wait for the rest, if it is known to be small; else the response is a stream."""
+        if self._size == 0:
+            self._left = self._declared()
+        self._size += len(message.get("body", b""))
+        if self._left is None or self._left > self._limit or self._size > self._limit:
+            await self._settle(began(self._head()))
+
+    def _declared(self) -> int | None:
+        """Return the length that the response says it has; with trailers it tells no end."""
+        return None if self._start is None or self._trailers else declared_length(self._start.get("headers", ()))
 
     async def _settle(self, reply: fx.Reply) -> None:
         """Tell the protocol what the operation did, then do what it says."""
@@ -211,7 +240,7 @@ class Exchange:
             case fx.Execute():
                 self._next = step
                 self._stage = Stage.ENDED
-                self._ended.set()
+                self._end()
             case _ if is_own(step, reply):
                 await self._release_held()
             case _:
@@ -220,12 +249,10 @@ class Exchange:
     async def _release_held(self) -> None:
         """Send the application's own messages, as they are."""
         self._stage = Stage.ENDED
-        if self._start is not None:
-            await self._to_client(self._start)
-        for message in self._held:
-            await self._to_client(message)
+        held = self._held
+        await self._to_client(*(held if self._start is None else (self._start, *held)))
         # Only now: to the application a disconnect in the middle of a send means that nobody reads on.
-        self._ended.set()
+        self._end()
 
     async def _forward(self, message: Message) -> None:
         if self._left is not None:
@@ -238,7 +265,7 @@ class Exchange:
             await self._end_stream(None)
         await self._to_client(message)
         if last:
-            self._ended.set()
+            self._end()
 
     async def _end_stream(self, error: Exception | None) -> None:
         if not self._done:
@@ -253,25 +280,20 @@ class Exchange:
             return isinstance(error, NoEffect | Final)
         if self._stage is Stage.FORWARDING:
             self._stage = Stage.ENDED
-            self._ended.set()
+            self._end()
             await self._end_stream(error)
         return False
 
-    async def _respond(self, response: Response) -> None:
-        await self._to_client(
-            {"type": "http.response.start", "status": response.status, "headers": list(response.headers)}
-        )
-        await self._to_client({"type": "http.response.body", "body": response.body, "more_body": False})
-
-    async def _to_client(self, message: Message) -> None:
-        """Send a part of the response; whatever becomes of it, the operation goes on (S1)."""
+    async def _to_client(self, *messages: Message) -> None:
+        """Send parts of the response; whatever becomes of them, the operation goes on (S1)."""
         if self.client_gone:
             return
         presence = step_out()
         self.answered = True
         self._sending = task = asyncio.current_task()
         try:
-            await self._send(message)
+            for message in messages:
+                await self._send(message)
         except asyncio.CancelledError:
             # By hang_up alone, or is the attempt itself told to stop?
             if not self.client_gone or task is None or task.uncancel() > 0:
@@ -284,7 +306,8 @@ class Exchange:
                 self.client_gone, self._refused = True, error
         finally:
             self._sending = None
-            step_in(presence)
+            if presence is not None:
+                step_in(presence)
 
     async def _pass_on(self, message: Message) -> None:
         """Send what is no part of the response: early hints, pushes, a test client's debug message.
@@ -317,14 +340,16 @@ class Exchange:
                 return False
 
     def _head(self) -> Response:
+        return self._whole(b"")
+
+    def _whole(self, body: bytes) -> Response:
         start = self._start or {"status": 500}
-        pairs = tuple((bytes(name), bytes(value)) for name, value in start.get("headers", ()))
-        return Response.raw(start["status"], pairs, b"")
+        pairs = tuple([(bytes(name), bytes(value)) for name, value in start.get("headers", ())])
+        return Response.raw(start["status"], pairs, body)
 
     def _returned(self) -> fx.Returned:
-        head = self._head()
-        body = b"".join(message.get("body", b"") for message in self._held)
-        return returned(Response.raw(head.status, head.headers, body), self._limit)
+        parts = [message.get("body", b"") for message in self._held]
+        return returned(self._whole(b"".join(parts)), self._limit)
 
     def _stamped_start(self, *, stored: bool, protected: bool) -> Message:
         start = self._start or {"type": "http.response.start", "status": 500}

@@ -10,7 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from retrysafe.adapters.asgi.body import RequestBody, declared_length
+from msgspec.structs import force_setattr
+
+from retrysafe.adapters.asgi.body import RequestBody, length_of
 from retrysafe.adapters.asgi.exchange import Exchange
 from retrysafe.adapters.asgi.lifespan import Lifespan
 from retrysafe.adapters.asgi.rerun import scope_template, stored_scope
@@ -30,7 +32,7 @@ from retrysafe.runtime.runs import AsyncRun
 from retrysafe.runtime.status import asks_for_status, status_program, status_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
     from retrysafe.protocol.effects import Flow
@@ -71,13 +73,21 @@ class RetrySafeMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
         if scope["type"] == "http":
-            if asks_for_status(self._guard, scope["method"], scope["path"]):
+            guard = self._guard
+            if guard.status_path is not None and asks_for_status(guard, scope["method"], scope["path"]):
                 await self._status(scope, receive, send)
                 return
-            route = self._guard.route(scope["method"], scope["path"])
+            route = guard.route(scope["method"], scope["path"])
             if route is not None:
-                await self._http(scope, receive, send, route)
-                return
+                request = _request(scope)
+                try:
+                    key = key_of(guard, route, request)
+                except RequestRefused as error:
+                    await self._refuse(error, scope, RequestBody(receive), send, route.name)
+                    return
+                if key is not None:
+                    await self._guarded(request, receive, send, key, route)
+                    return
         elif scope["type"] == "lifespan":
             self._template = scope_template(scope)
             await Lifespan(self._start, self._drain)(self._app, scope, receive, send)
@@ -101,43 +111,39 @@ class RetrySafeMiddleware:
 
     # One request.
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, route: Guarded) -> None:
-        try:
-            key = key_of(self._guard, route, scope["headers"])
-        except RequestRefused as error:
-            await self._refuse(error, scope, RequestBody(receive), send, route.name)
-            return
-        if key is None:
-            await self._app(scope, receive, send)
-        else:
-            await self._guarded(scope, receive, send, key, route)
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send, key: str, route: Guarded) -> None:
-        name, policy = route.name, route.policy
+    async def _guarded(self, request: HttpRequest, receive: Receive, send: Send, key: str, route: Guarded) -> None:
+        guard, policy, scope = self._guard, route.policy, cast("Scope", request.native)
         incoming = RequestBody(receive)
         try:
-            request = _request(scope)
-            principal = call_principal(self._guard, request)
-            who = known_principal(self._guard, await principal if inspect.isawaitable(principal) else principal)
-            engine = await self._opened(route)
-            body = await incoming.read(policy.request_limit, declared_length(scope["headers"]))
+            principal = call_principal(guard, request)
+            if not isinstance(principal, str) and inspect.isawaitable(principal):
+                principal = await principal
+            who = known_principal(guard, principal)
+            engine = guard.ready_engine() or await self._opened(route)
+            body = await incoming.read(policy.request_limit, length_of(request.firsts.get(b"content-length")))
         except (RequestRefused, StoreError) as error:
-            await self._refuse(error, scope, incoming, send, name)
+            await self._refuse(error, scope, incoming, send, route.name)
             return
         if body is None:
             return
-        request = HttpRequest(request.method, request.path, request.query, request.headers, body, scope)
-        exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=self._guard.profile)
-        flow, digest = flow_for(
-            engine, self._guard, request, key=key, principal=who, route=route, surface=self._surface
-        )
+        # Nobody has it yet but the principal's callable, which has returned.
+        force_setattr(request, "body", body)
+        exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=guard.profile)
+        flow, digest = flow_for(engine, guard, request, key=key, principal=who, route=route, surface=self._surface)
         if engine is not None and joined(digest):
             # A guard inside a guarded request joins the outer claim (K9).
             await self._app(scope, _again(body, receive), send)
             return
-        engine = engine or self._guard.local_engine()
-        run = partial(AsyncRun, engine, flow, policy, name=name, request=request, hooks=self._guard.hooks)
-        await self._in_own_task(run, exchange, digest)
+        engine = engine or guard.local_engine()
+        run = AsyncRun(engine, flow, policy, name=route.name, stop=exchange.stop, request=request, hooks=guard.hooks)
+        # A claim that has to be waited for could be cancelled on its way; so could a transaction's beginning.
+        at_once = engine.answers_at_once and policy.mode is not Mode.TRANSACTION
+        step = await _begin(run) if at_once else None
+        if step is None or isinstance(step, fx.Execute):
+            exchange.run = run
+            await self._in_own_task(self._operate(run, exchange, digest, app=self._app, step=step), exchange)
+        elif not isinstance(step, fx.Forward):
+            await exchange.answer(step)
 
     async def _opened(self, route: Guarded) -> Engine | None:
         """Connect to the store; None when it is down and the operation is declared ``fail_open`` (D1)."""
@@ -147,15 +153,14 @@ class RetrySafeMiddleware:
             without_store(self._guard, route, error)
             return None
 
-    async def _in_own_task(self, run: Callable[..., AsyncRun[fx.Answer]], exchange: Exchange, digest: bytes) -> None:
+    async def _in_own_task(self, operation: Coroutine[Any, Any, None], exchange: Exchange) -> None:
         """Run an operation so that nothing but its own guard can cancel it (S1, C7)."""
         loop = self._loop = asyncio.get_running_loop()
-        task = self._start_task(self._operate(run, exchange, digest, app=self._app), exchange, loop)
+        exchange.over = over = loop.create_future()
+        task = self._start_task(operation, exchange, loop)
         if not task.done():
-            done = loop.create_future()
-            task.add_done_callback(lambda _: None if done.done() else done.set_result(None))
             try:
-                await done
+                await over
             except asyncio.CancelledError:
                 exchange.hang_up()
                 raise
@@ -172,41 +177,51 @@ class RetrySafeMiddleware:
             task = asyncio.Task(operation, loop=loop, eager_start=True)
         else:
             task = loop.create_task(operation)
+        exchange.task = task
         self._live[task] = exchange
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        exchange = self._live.pop(task, None)
+        exchange = self._live.pop(task)
         if not task.cancelled():
             # Where nobody listens any more, what the operation raised was told as an event and is recorded.
             task.exception()
-        if exchange is not None and exchange.run is not None:
+        if exchange.run is not None:
             # Nothing is left to do for an attempt that ended in order.
             exchange.run.abandon()
+        if exchange.over is not None and not exchange.over.done():
+            exchange.over.set_result(None)
 
     async def _operate(
         self,
-        run: Callable[..., AsyncRun[Any]],
+        run: AsyncRun[Any],
         exchange: Exchange,
         digest: bytes,
         *,
         app: App,
+        step: fx.Execute | None = None,
         recovering: bool = False,
     ) -> None:
-        """Drive one run to its end; this is the body of an operation's own task."""
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        operation_run = exchange.run = run(stop=partial(_cancel, task, asyncio.get_running_loop()))
-        step: fx.Execute | fx.Forward | fx.Answer | RetrySafeError | None
-        try:
-            step = await operation_run.advance()
-        except RetrySafeError as error:
-            step = error
-        if isinstance(step, fx.Execute):
-            exchange.claim = step.claim
-            await exchange.execute(app, operation_run, step, digest, recovering=recovering)
-        elif step is not None and not isinstance(step, fx.Forward):
-            await exchange.answer(step)
+        """Drive one run to its end; this is the body of an operation's own task.
+
+        Args:
+            run: what drives the flow.
+            exchange: with the client.
+            digest: of the operation's identity.
+            app: what to run.
+            step: where the flow waits, when it has begun already.
+            recovering: no client waits for it.
+        """
+        if exchange.task is None:
+            # Nobody had it in hand yet when it began.
+            exchange.task = cast("asyncio.Task[None] | None", asyncio.current_task())
+        begun = step or await _begin(run)
+        if isinstance(begun, fx.Execute):
+            exchange.claim = begun.claim
+            await exchange.execute(app, run, begun, digest, recovering=recovering)
+        elif begun is not None and not isinstance(begun, fx.Forward):
+            await exchange.answer(begun)
 
     async def _stopped(self, exchange: Exchange) -> None:
         """Answer the client of an attempt that was told to stop: the winner's outcome or 503, never its own (C4)."""
@@ -251,14 +266,12 @@ class RetrySafeMiddleware:
             response_limit=policy.response_limit,
             profile=self._guard.profile,
         )
-        run = partial(AsyncRun, self._guard.local_engine(), flow, policy, name=seen.name)
+        exchange.run = run = AsyncRun(self._guard.local_engine(), flow, policy, name=seen.name, stop=exchange.stop)
         app = partial(self._as_principal, seen)
         loop.call_soon_threadsafe(self._spawn, run, exchange, seen.digest, app)
         return True
 
-    def _spawn(
-        self, run: Callable[..., AsyncRun[Any]], exchange: Exchange, digest: bytes, app: App
-    ) -> asyncio.Task[None]:
+    def _spawn(self, run: AsyncRun[Any], exchange: Exchange, digest: bytes, app: App) -> asyncio.Task[None]:
         """Start the task of an operation that no client waits for."""
         loop = asyncio.get_running_loop()
         return self._start_task(self._operate(run, exchange, digest, app=app, recovering=True), exchange, loop)
@@ -317,7 +330,7 @@ def _request(scope: Scope) -> HttpRequest:
         method=scope["method"],
         path=raw_path if raw_path is not None else quote(scope["path"]).encode("ascii"),
         query=scope.get("query_string", b""),
-        headers=tuple(map(tuple, scope["headers"])),
+        headers=tuple(scope["headers"]),
         body=b"",
         native=scope,
     )
@@ -337,10 +350,12 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _cancel(task: asyncio.Task[None], loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel an operation's task from another thread."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(task.cancel)
+async def _begin(run: AsyncRun[Any]) -> fx.Execute | fx.Forward | fx.Answer | RetrySafeError | None:
+    """Claim; an error of the protocol is an answer like any other."""
+    try:
+        return await run.advance()
+    except RetrySafeError as error:
+        return error
 
 
 async def _stop(left: dict[asyncio.Task[None], Exchange]) -> list[Claim]:

@@ -158,9 +158,8 @@ def watch() -> None:
 def _operation_runs() -> bool:
     """Tell whether the calling code runs inside an operation whose own transaction is a session of ours."""
     presence = context._presence.get()  # noqa: SLF001 - the runtime's own, and nobody else's business
-    if presence is None or presence.concluded or presence.operation is None:
+    if presence is None or presence.concluded or (operation := presence.operation()) is None:
         return False
-    operation = presence.operation
     if operation._attempt.claim.mode is not Mode.TRANSACTION:  # noqa: SLF001 - as above
         return False
     handle = getattr(operation._transaction, "handle", None)  # noqa: SLF001 - as above

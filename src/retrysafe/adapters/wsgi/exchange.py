@@ -163,7 +163,7 @@ class Exchange:
         It runs again inside the same claim when its transaction met another one (R11).
         """
         while True:
-            token, _ = enter(run.operation(step, recovering=recovering), digest)
+            token, _ = enter(run.in_hand(step, recovering=recovering), digest)
             try:
                 answer = self._settle(run, self._run_once(app, step))
             finally:

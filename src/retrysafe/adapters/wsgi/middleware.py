@@ -7,9 +7,10 @@ import inspect
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
+
+from msgspec.structs import replace
 
 from retrysafe.adapters.wsgi.body import drain_body, give_body, has_unknown_end, path_of, read_body, request_of
 from retrysafe.adapters.wsgi.exchange import Exchange
@@ -135,7 +136,7 @@ class RetrySafeMiddleware:
     def _prepare(self, exchange: Exchange, route: Guarded) -> Callable[[], Iterable[bytes]]:
         """Find out how a request is to be served."""
         request = request_of(exchange.environ)
-        key = key_of(self._guard, route, request.headers)
+        key = key_of(self._guard, route, request)
         if key is None:
             return partial(exchange.untouched, self._app)
         return self._guarded(exchange, request, key, route)

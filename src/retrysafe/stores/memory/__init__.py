@@ -1,7 +1,7 @@
 """The memory store: the executable specification of every other store, and a real one for a single process.
 
-Read ``verbs.py``: each verb is a plain function on a dict, carried out at once under one lock. Nothing looks at every
-checkpoint: open ones are kept apart, and what a purge may find lies in a heap.
+What a verb does is in ``stores/documents``, as plain functions on one row; here are the dict they lie in and the lock.
+Nothing looks at every checkpoint: open ones are kept apart, and what a purge may find lies in a heap.
 """
 
 from __future__ import annotations

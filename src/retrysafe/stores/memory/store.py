@@ -40,7 +40,7 @@ class MemoryStore:
             name="memory",
             clock=Clock.HOST,
             durability=Durability.PROCESS,
-            capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
+            capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED, Capability.AT_ONCE}),
         )
         self.verbs: Verbs = MemoryVerbs(HostClock(clock))
         self._meta = Meta(secrets.token_bytes(32), secrets.token_bytes(32), _SCHEMA_VERSION)

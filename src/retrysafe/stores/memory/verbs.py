@@ -1,22 +1,18 @@
-"""What the memory store does for the verbs of recovery, of persons and of listings."""
+"""The verbs of recovery, of persons and of listings, on the rows in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import heappop, nsmallest
+from heapq import nsmallest
 from itertools import islice
-from math import inf
 
-from msgspec.structs import replace
-
-from retrysafe.protocol.model import Checkpoint, Mode
-from retrysafe.protocol.operator import Audit, Intervention, Refusal, judge_intervention
-from retrysafe.protocol.states import LEASED, State
-from retrysafe.protocol.steps import PIVOT
+from retrysafe.protocol.model import Checkpoint
+from retrysafe.protocol.operator import Audit, Intervention, Refusal
 from retrysafe.stores.base import Purged, Query, Wanted
-from retrysafe.stores.decisions import hint_again_at, intervened
+from retrysafe.stores.documents import upkeep
+from retrysafe.stores.documents.row import Row
+from retrysafe.stores.documents.upkeep import Fate
 from retrysafe.stores.memory.ledger import atomic
-from retrysafe.stores.memory.row import Row
 from retrysafe.stores.memory.steps import StepVerbs
 
 
@@ -26,32 +22,26 @@ class MemoryVerbs(StepVerbs):
     @atomic
     def read(self, digest: bytes) -> Checkpoint | None:
         """Read one checkpoint."""
-        row = self._rows.get(digest)
-        return None if row is None else row.seen(self._clock.now())
+        return upkeep.read(self._rows.get(digest), self._clock.now())
 
     @atomic
     def abandoned(self, limit: int) -> Sequence[Checkpoint]:
         """List abandoned checkpoints that are due, oldest lease first (R2)."""
         now = self._clock.now()
-        due = (row for row in self._open.values() if row.lease_until <= now and row.due_at <= now)
-        return [row.seen(now) for row in nsmallest(limit, due, key=lambda row: (row.lease_until, row.number))]
+        due = (row for row in self._open.values() if upkeep.is_abandoned(row, now))
+        return [row.seen(now) for row in nsmallest(limit, due, key=_oldest)]
 
     @atomic
     def purge(self, limit: int) -> Purged:
         """Drop outcomes and tombstones whose retention is over (S10)."""
         now = self._clock.now()
         expired = deleted = 0
-        while self._heap and self._heap[0][0] <= now and expired + deleted < limit:
-            row = heappop(self._heap)[2]
-            row.waits_until = inf
-            if self._rows.get(row.digest) is not row or row.purge_at() > now:
-                self._await_purge(row)
-            elif row.tombstone_until <= now:
+        while expired + deleted < limit and (row := self._next_to_purge(now)) is not None:
+            if upkeep.purge(row, now) is Fate.DELETED:
                 del self._rows[row.digest]
                 deleted += 1
             else:
-                row.outcome, row.memos = None, {}
-                self._enter(row, State.EXPIRED)
+                self._place(row)
                 expired += 1
         return Purged(expired, deleted, more=bool(self._heap) and self._heap[0][0] <= now)
 
@@ -59,47 +49,23 @@ class MemoryVerbs(StepVerbs):
     def listing(self, query: Query) -> Sequence[Checkpoint]:
         """List checkpoints for a person, newest first, without outcomes and requests."""
         now = self._clock.now()
-        found = islice(self._matching(query, now), query.limit)
-        return [replace(row, outcome=None, request=None).seen(now) for row in found]
+        return [upkeep.listed(row, now) for row in islice(self._matching(query, now), query.limit)]
 
     @atomic
     def dispatch(self, wanted: Wanted, limit: int) -> Sequence[Checkpoint]:
         """List what is due and noted by nobody, and note it (R2)."""
         now = self._clock.now()
-        due = (row for row in self._open.values() if _is_wanted(row, wanted, now))
-        found = nsmallest(limit, due, key=lambda row: (row.lease_until, row.number))
-        for row in found:
-            row.next_hint_at = hint_again_at(now, max(row.lease_until, row.due_at))
-        return [row.seen(now) for row in found]
+        due = (row for row in self._open.values() if upkeep.is_wanted(row, wanted, now))
+        return [upkeep.note(row, now) for row in nsmallest(limit, due, key=_oldest)]
 
     @atomic
     def intervene(self, seen: Checkpoint, intervention: Intervention) -> Checkpoint | Refusal:
         """Carry out what a person decided, and write the audit (R10)."""
-        now = self._clock.now()
         row = self._rows.get(seen.digest)
-        met = None if row is None else row.seen(now)
-        pivoted = row is not None and (PIVOT, 0) in row.memos
-        judgement = judge_intervention(met, seen, intervention, pivoted=pivoted)
-        if row is None or met is None or isinstance(judgement, Refusal):
-            return judgement if isinstance(judgement, Refusal) else Refusal("the operation is not there any more")
-        after = intervened(met, judgement, intervention)
-        row.become(after)
-        row.next_hint_at = 0.0
-        self._enter(row, after.state)
-        self._audit.append(
-            Audit(
-                number=len(self._audit) + 1,
-                at=now,
-                operation_id=row.operation_id,
-                verb=intervention.verb,
-                by=intervention.by,
-                note=intervention.note,
-                state_before=met.state,
-                state_after=after.state,
-                fence_after=after.fence,
-            )
-        )
-        return after
+        answer = upkeep.intervene(row, seen, intervention, self._clock.now())
+        if row is not None:
+            self._place(row)
+        return answer
 
     @atomic
     def audit(self, operation_id: str | None, limit: int) -> Sequence[Audit]:
@@ -111,25 +77,11 @@ class MemoryVerbs(StepVerbs):
         behind = query.after is None
         for row in reversed(self._rows.values()):
             if behind:
-                if self._matches(row, query, now):
+                if upkeep.matches(row, query, now):
                     yield row
             else:
                 behind = row.operation_id == query.after
 
-    @staticmethod
-    def _matches(row: Row, query: Query, now: float) -> bool:
-        return (
-            (not query.states or row.state in query.states)
-            and (not query.abandoned or (row.state in LEASED and row.lease_until <= now))
-            and (query.name is None or row.name == query.name)
-            and (query.operation_id is None or row.operation_id.startswith(query.operation_id))
-        )
 
-
-def _is_wanted(row: Row, wanted: Wanted, now: float) -> bool:
-    if row.lease_until > now or row.due_at > now or row.next_hint_at > now:
-        return False
-    if row.mode is Mode.ONCE:
-        return True
-    named = wanted.names is None or row.name in wanted.names or row.state is State.UNDOING
-    return named and row.namespace == wanted.namespace and row.mode in wanted.modes
+def _oldest(row: Row) -> tuple[float, int]:
+    return row.lease_until, row.number

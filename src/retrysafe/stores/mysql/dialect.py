@@ -24,9 +24,10 @@ from retrysafe.protocol.steps import Memo, StepStatus
 from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.base import Held, Lost, Outgoing, Renewal
 from retrysafe.stores.decisions import memo_receipt, memoizable, receipt, replaces
-from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement
+from retrysafe.stores.instants import Instants
+from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement, whole
 from retrysafe.stores.rows import COLUMNS, checkpoint, memo_of
-from retrysafe.stores.sql.base import Instants, chunks, right
+from retrysafe.stores.sql.base import chunks, right
 from retrysafe.stores.sql.claims import first_claim
 from retrysafe.stores.sql.purging import Purging
 from retrysafe.stores.sql.recovery import SQLVerbs
@@ -59,6 +60,7 @@ class MySQLVerbs(SQLVerbs):
         self._by_server = instants is None
         self._enters = statements().with_asked("enter", "entry")
 
+    @whole
     def read(self, digest: bytes) -> Program[Checkpoint | None]:
         """Read one checkpoint, with the time, in one statement."""
         answer = yield Statement(self._sql["look"], ((yield from self._told()), digest), ALONE)

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from random import SystemRandom
 from time import monotonic, sleep
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from retrysafe.stores.batching import LoopBatches, ThreadBatches
 from retrysafe.stores.mysql.connect import Settings
 from retrysafe.stores.mysql.dialect import BATCHES, together
 from retrysafe.stores.mysql.failures import DRIVER_ERRORS, conflicted, spares_connection, tells_of_server, translated
 from retrysafe.stores.mysql.sessions import AsyncSession, Session, StoreTooLarge, aconnect
-from retrysafe.stores.program import Answer, Batch, Factory, Program, Statement
+from retrysafe.stores.program import Answer, Batch, Factory, Program, Statement, Whole
 from retrysafe.stores.sql.pool import AsyncPool, Pool
 
 T = TypeVar("T")
@@ -23,6 +23,13 @@ R = TypeVar("R")
 _MOST_RUNS = 10
 _CHANCE = SystemRandom()
 Begun = tuple[Program[T], Statement] | None
+
+
+class _Row(NamedTuple):
+    """A statement that waits to be run with others, and the program that it is of."""
+
+    statement: Statement
+    program: Factory[Any]
 
 
 class ThreadRunner:
@@ -36,7 +43,7 @@ class ThreadRunner:
         """Connect to nothing yet."""
         self._settings: Final = settings
         self.pool: Pool[Session] = Pool(settings.pool, settings.timeout_seconds, partial(Session, settings))
-        self._batches: dict[Batch, ThreadBatches[Statement, Answer]] = {
+        self._batches: dict[Batch, ThreadBatches[_Row, Answer]] = {
             batch: ThreadBatches(partial(self._flush, batch), key=_key, changed=_changed) for batch in BATCHES
         }
 
@@ -50,8 +57,9 @@ class ThreadRunner:
         program = factory()
         try:
             statement = next(program)
-            while statement.batch is not None:
-                answer = self._outside(statement, statement.batch)
+            # A part of another program would be durable before the rest of it.
+            while statement.batch is not None and isinstance(program, Whole):
+                answer = self._outside(_Row(statement, factory), statement.batch)
                 if answer is None:
                     break
                 statement = program.send(answer)
@@ -66,28 +74,28 @@ class ThreadRunner:
         program.close()
         return self._transact(factory, reads=reads)
 
-    def _outside(self, statement: Statement, batch: Batch) -> Answer | None:
+    def _outside(self, row: _Row, batch: Batch) -> Answer | None:
         """Run a statement outside of a transaction; None when it needs one."""
         if batch.name is not None:
-            return self._batches[batch].put(statement)
+            return self._batches[batch].put(row)
         try:
-            return self._lent(lambda session: session.execute(statement))
+            return self._lent(lambda session: session.execute(row.statement))
         except DRIVER_ERRORS as error:
             if tells_of_server(error):
                 raise translated(error) from error
             return None
 
-    def _flush(self, batch: Batch, statements: Sequence[Statement]) -> Sequence[Answer | None]:
+    def _flush(self, batch: Batch, rows: Sequence[_Row]) -> Sequence[Answer | None]:
         try:
-            return self._lent(lambda session: session.run(together(batch, statements)))
+            return self._lent(lambda session: session.run(together(batch, [row.statement for row in rows])))
         except DRIVER_ERRORS as error:
             if tells_of_server(error):
                 raise translated(error) from error
             raise
         except StoreTooLarge:
-            if len(statements) == 1:
+            if len(rows) == 1:
                 raise
-            return [None] * len(statements)
+            return [None] * len(rows)
 
     def _transact(self, factory: Factory[T], *, reads: bool, begun: Begun[T] = None) -> T:
         for pause in _pauses(self._settings.timeout_seconds):
@@ -128,8 +136,9 @@ class LoopRunner:
         self.pool: AsyncPool[AsyncSession] = AsyncPool(
             settings.pool, settings.timeout_seconds, partial(aconnect, settings)
         )
-        self._batches: dict[Batch, LoopBatches[Statement, Answer]] = {
-            batch: LoopBatches(partial(self._flush, batch), key=_key, changed=_changed) for batch in BATCHES
+        self._batches: dict[Batch, LoopBatches[_Row, Answer]] = {
+            batch: LoopBatches(partial(self._flush, batch), key=_key, changed=_changed, left=self._left)
+            for batch in BATCHES
         }
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -144,10 +153,10 @@ class LoopRunner:
         try:
             statement = next(program)
             batch = statement.batch
-            if batch is None or batch.name is None:
+            if batch is None or batch.name is None or not isinstance(program, Whole):
                 return await self._to_the_end(self._go_on(factory, program, statement, reads=reads), reads=reads)
             # Needs no task of its own: its row is written whoever still waits for it.
-            answer = await self._put(factory, statement, batch)
+            answer = await self._batches[batch].put(_Row(statement, factory))
             if answer is not None:
                 statement = program.send(answer)
                 if not answer.changed:
@@ -158,19 +167,16 @@ class LoopRunner:
         program.close()
         return await self._to_the_end(self._transact(factory, reads=reads), reads=reads)
 
-    async def _put(self, factory: Factory[T], statement: Statement, batch: Batch) -> Answer | None:
-        try:
-            return await self._batches[batch].put(statement)
-        except asyncio.CancelledError:
-            # Should its row be refused, nobody else is there to write it (C7).
-            self._keep(self._transact(factory, reads=False))
-            raise
+    def _left(self, row: _Row) -> None:
+        """Write what a cancelled caller has left (C7)."""
+        self._keep(self._transact(row.program, reads=False))
 
     async def _go_on(self, factory: Factory[T], program: Program[T], statement: Statement, *, reads: bool) -> T:
         """Go on outside of a transaction for as long as nothing was written and one statement at a time will do."""
         try:
-            while statement.batch is not None:
-                answer = await self._outside(statement, statement.batch)
+            # A part of another program would be durable before the rest of it.
+            while statement.batch is not None and isinstance(program, Whole):
+                answer = await self._outside(_Row(statement, factory), statement.batch)
                 if answer is None:
                     break
                 statement = program.send(answer)
@@ -184,28 +190,28 @@ class LoopRunner:
         program.close()
         return await self._transact(factory, reads=reads)
 
-    async def _outside(self, statement: Statement, batch: Batch) -> Answer | None:
+    async def _outside(self, row: _Row, batch: Batch) -> Answer | None:
         """Run a statement outside of a transaction; None when it needs one."""
         if batch.name is not None:
-            return await self._batches[batch].put(statement)
+            return await self._batches[batch].put(row)
         try:
-            return await self._lent(lambda session: session.execute(statement))
+            return await self._lent(lambda session: session.execute(row.statement))
         except DRIVER_ERRORS as error:
             if tells_of_server(error):
                 raise translated(error) from error
             return None
 
-    async def _flush(self, batch: Batch, statements: Sequence[Statement]) -> Sequence[Answer | None]:
+    async def _flush(self, batch: Batch, rows: Sequence[_Row]) -> Sequence[Answer | None]:
         try:
-            return await self._lent(lambda session: session.run(together(batch, statements)))
+            return await self._lent(lambda session: session.run(together(batch, [row.statement for row in rows])))
         except DRIVER_ERRORS as error:
             if tells_of_server(error):
                 raise translated(error) from error
             raise
         except StoreTooLarge:
-            if len(statements) == 1:
+            if len(rows) == 1:
                 raise
-            return [None] * len(statements)
+            return [None] * len(rows)
 
     async def _transact(self, factory: Factory[T], *, reads: bool, begun: Begun[T] = None) -> T:
         for pause in _pauses(self._settings.timeout_seconds):
@@ -294,9 +300,9 @@ def _pauses(timeout_seconds: float) -> Iterator[float | None]:
     yield None
 
 
-def _key(statement: Statement) -> tuple[Any, ...]:
-    batch = statement.batch
-    return tuple(statement.parameters[: batch.key if batch else 0])
+def _key(row: _Row) -> tuple[Any, ...]:
+    statement, _ = row
+    return tuple(statement.parameters[: statement.batch.key if statement.batch else 0])
 
 
 def _changed(answer: Answer) -> bool:

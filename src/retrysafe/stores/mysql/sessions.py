@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from retrysafe.errors import StoreError
 from retrysafe.stores.mysql.connect import Settings, is_mariadb
 from retrysafe.stores.mysql.failures import told_of_duplicate
-from retrysafe.stores.program import Answer, Program, Statement, run
+from retrysafe.stores.program import Answer, Program, Statement, arun, run
 
 T = TypeVar("T")
 
@@ -239,13 +239,7 @@ class AsyncSession:
 
     async def run(self, program: Program[T], first: Statement | None = None) -> T:
         """Run a program; see :meth:`Session.run`."""
-        try:
-            statement = first or next(program)
-            while True:
-                statement = program.send(await self.execute(statement))
-        except StopIteration as end:
-            reply: T = end.value
-            return reply
+        return await arun(program, self.execute, first)
 
 
 async def aconnect(settings: Settings) -> AsyncSession:

@@ -1,4 +1,4 @@
-"""Connections to a PostgreSQL server that give up when it does not answer."""
+"""How a PostgreSQL server is reached, and psycopg's connections to it, which give up when it does not answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ RV = TypeVar("RV")
 # The server itself ends a statement first, and says why; only one that is frozen, or cut off, says nothing.
 _GRACE_SECONDS = 2.0
 _PREPARE_THRESHOLD = 5
-_LIMITS = (
-    "SELECT set_config('statement_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
-)
+# What our own connections are told once. Every statement of ours finds its rows by an index; with the statistics of a
+# table that was empty a moment ago the planner would rather read all of it, and keep that plan. A statement outside of
+# a transaction does not wait long for a row that a transaction has locked: its batch would wait with it.
+_PLANNED = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+_LONGEST_LOCK_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,7 @@ class Settings:
         timeout_seconds: after so long the server ends a statement, and a transaction that does nothing.
         pgbouncer: whether connections go through a pooler, which keeps nothing from one transaction to the next.
         migrate: whether this process may create and change tables.
+        driver: ``asyncpg`` or ``psycopg``, for event loops; None is the first that is there and can do it.
     """
 
     conninfo: str
@@ -45,6 +54,7 @@ class Settings:
     timeout_seconds: float = 10.0
     pgbouncer: bool = False
     migrate: bool = True
+    driver: str | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return what libpq connects with; what the URL says wins over what we would like.
@@ -65,12 +75,25 @@ class Settings:
             "client_encoding": "UTF8",
         }
         if not self.pgbouncer:
-            milliseconds = self._milliseconds
-            ours["options"] = (
-                f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds} "
-                f"{said.get('options') or _default('options')}"
-            ).rstrip()
+            told = " ".join(f"-c {name}={value}" for name, value in (self._limits | self._outside).items())
+            ours["options"] = f"{told} {said.get('options') or libpq_default('options')}".rstrip()
         return ours
+
+    def begin(self, *, reads: bool) -> str:
+        """Return the statements that begin a transaction, in one message.
+
+        A pooler refuses settings at the start of a connection, so there they are told each time.
+
+        Args:
+            reads: whether it only reads, all of it as of one moment.
+        """
+        # Said with each, at no cost, because a database or a role may have another default.
+        how = "REPEATABLE READ READ ONLY" if reads else "READ COMMITTED"
+        told: dict[str, str] = {"lock_timeout": "0"}
+        if self.pgbouncer:
+            told = self._limits | _PLANNED
+        settings = "".join(f"; SET LOCAL {name} = {value}" for name, value in told.items())
+        return f"BEGIN ISOLATION LEVEL {how}{settings}"
 
     @property
     def prepare_threshold(self) -> int | None:
@@ -78,17 +101,21 @@ class Settings:
         return None if self.pgbouncer else _PREPARE_THRESHOLD
 
     @property
-    def limits(self) -> tuple[bytes, tuple[str, ...]] | None:
-        """The statement that sets the limits of one transaction; None where they are set with the connection.
-
-        A pooler refuses settings at the start of a connection.
-        """
-        return (_LIMITS.encode(), (str(self._milliseconds),) * 2) if self.pgbouncer else None
-
-    @property
     def patience_seconds(self) -> float:
         """How long we wait for an answer to one statement."""
         return self.timeout_seconds + _GRACE_SECONDS
+
+    @property
+    def _limits(self) -> dict[str, str]:
+        names = ("statement_timeout", "idle_in_transaction_session_timeout")
+        return dict.fromkeys(names, str(self._milliseconds))
+
+    @property
+    def _outside(self) -> dict[str, str]:
+        """What holds outside of transactions."""
+        longest = min(_LONGEST_LOCK_MILLISECONDS, max(1, self._milliseconds // 2))
+        isolation = {"default_transaction_isolation": "read\\ committed"}
+        return _PLANNED | isolation | {"lock_timeout": str(longest)}
 
     @property
     def _milliseconds(self) -> int:
@@ -120,20 +147,24 @@ class AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 def connect(settings: Settings) -> Connection:
-    """Connect in this thread.
+    """Connect in this thread; transactions are begun and ended by statements.
 
     Raises:
         psycopg.OperationalError: the server is not there, or refuses us.
         ConfigurationError: nobody can tell where it should be.
     """
-    connection = Connection.connect(**settings.parameters(), prepare_threshold=settings.prepare_threshold)
+    connection = Connection.connect(
+        **settings.parameters(), prepare_threshold=settings.prepare_threshold, autocommit=True
+    )
     connection.patience_seconds = settings.patience_seconds
     return connection
 
 
 async def aconnect(settings: Settings) -> AsyncConnection:
     """Connect without blocking the loop; see :func:`connect`."""
-    connection = await AsyncConnection.connect(**settings.parameters(), prepare_threshold=settings.prepare_threshold)
+    connection = await AsyncConnection.connect(
+        **settings.parameters(), prepare_threshold=settings.prepare_threshold, autocommit=True
+    )
     connection.patience_seconds = settings.patience_seconds
     return connection
 
@@ -176,7 +207,7 @@ def _silent(seconds: float) -> psycopg.OperationalError:
     return psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s")
 
 
-def _default(keyword: str) -> str:
+def libpq_default(keyword: str) -> str:
     """Return what libpq would use by itself, such as from its environment variables."""
     for option in pq.Conninfo.get_defaults():
         if option.keyword == keyword.encode() and option.val is not None:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
-from functools import cache
-from random import SystemRandom
-from time import sleep
-from typing import Final, NoReturn, TypeVar
+from typing import Final, Literal, TypeVar
 
-import psycopg
-
+from retrysafe.errors import ConfigurationError, StoreError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
-from retrysafe.stores.postgres.connect import AsyncConnection, Connection, Settings
+from retrysafe.stores.postgres import asyncpg
+from retrysafe.stores.postgres.connect import Settings
 from retrysafe.stores.postgres.dialect import PostgresVerbs
-from retrysafe.stores.postgres.failures import CONFLICTS, tells_of_another_schema, translated
+from retrysafe.stores.postgres.failures import is_of_driver, tells_of_another_schema, translated
 from retrysafe.stores.postgres.pools import Pools
 from retrysafe.stores.postgres.schema import meta, prepare
-from retrysafe.stores.program import Answer, Factory, Program, Statement, run
+from retrysafe.stores.program import Factory
 
 T = TypeVar("T")
-
-_MOST_RUNS = 10
-_CHANCE = SystemRandom()
+Driver = Literal["asyncpg", "psycopg"]
 
 
 class PostgresStore:
@@ -38,6 +33,8 @@ class PostgresStore:
         pool: most connections for threads, and for each event loop.
         migrate: whether the tables may be made and changed at first use; off, ``retrysafe migrate`` does it.
         pgbouncer: whether connections go through a pooler that gives each transaction another session.
+        driver: of event loops; None is asyncpg where it is installed and can do what ``conninfo`` asks, else psycopg.
+            Threads always have psycopg.
         timeout: after so long the server ends a statement, and a transaction that does nothing; a server that does not
             answer at all is given up a little later.
 
@@ -54,6 +51,7 @@ class PostgresStore:
         pool: int = 8,
         migrate: bool = True,
         pgbouncer: bool = False,
+        driver: Driver | None = None,
         timeout: timedelta = timedelta(seconds=10),
     ) -> None:
         self.traits = Traits(
@@ -65,15 +63,17 @@ class PostgresStore:
             ),
         )
         self.verbs: Verbs = PostgresVerbs()
-        self.settings: Final = Settings(
+        settings = Settings(
             conninfo=conninfo,
             pool=pool,
             timeout_seconds=timeout.total_seconds(),
             pgbouncer=pgbouncer,
             migrate=migrate,
+            driver=driver,
         )
         # A URL that nobody understands is said to be one now, and not with the first request.
-        self.settings.parameters()
+        settings.parameters()
+        self.settings: Final = replace(settings, driver=_choose(settings))
         self._pools: Final = Pools(self.settings)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._pools.close_all)
@@ -100,12 +100,10 @@ class PostgresStore:
         Raises:
             StoreUnavailable: nothing is known about the write (D4).
         """
-        self.open()
         return self._run(program, reads=False)
 
     def query(self, program: Factory[T]) -> T:
         """Run a program that only reads, all of it as of one moment."""
-        self.open()
         return self._run(program, reads=True)
 
     def close(self) -> None:
@@ -125,97 +123,68 @@ class PostgresStore:
         Raises:
             StoreUnavailable: nothing is known about the write (D4).
         """
-        await self.aopen()
-        running = asyncio.ensure_future(self._arun(program, reads=False))
-        # The loop itself keeps tasks weakly.
-        self._pools.running.add(running)
-        running.add_done_callback(self._pools.running.discard)
-        return await asyncio.shield(running)
+        return await self._arun(program, reads=False)
 
     async def aquery(self, program: Factory[T]) -> T:
         """Run a program that only reads; see :meth:`query`."""
-        await self.aopen()
         return await self._arun(program, reads=True)
 
     async def aclose(self) -> None:
         """Close this event loop's connections, and those for threads, without blocking the loop."""
-        self._pools.close_loop(asyncio.get_running_loop())
+        await self._pools.aclose()
         await asyncio.to_thread(self.close)
 
-    def _prepare(self) -> Meta:
-        try:
-            with self._pools.threads().transaction(reads=False) as connection:
-                prepare(connection, may_migrate=self.settings.migrate)
-        except (psycopg.Error, OSError) as error:
-            raise translated(error) from error
-        return self._run(meta, reads=True)
-
     def _run(self, program: Factory[T], *, reads: bool) -> T:
-        for pause in _pauses():
-            try:
-                with self._pools.threads().transaction(reads=reads) as connection:
-                    return run(program(), lambda statement: _fetch(connection, statement))
-            except CONFLICTS as error:
-                if pause is None:
-                    raise translated(error) from error
-                sleep(pause)
-            except (psycopg.Error, OSError) as error:
-                self._give_up(error)
-        raise AssertionError("the last run always answers")
+        self.open()
+        try:
+            return self._pools.threads().run(program, reads=reads)
+        except StoreError as error:
+            self._note(error)
+            raise
 
     async def _arun(self, program: Factory[T], *, reads: bool) -> T:
-        for pause in _pauses():
-            try:
-                async with self._pools.loop(asyncio.get_running_loop()).transaction(reads=reads) as connection:
-                    return await _arun(program(), connection)
-            except CONFLICTS as error:
-                if pause is None:
-                    raise translated(error) from error
-                await asyncio.sleep(pause)
-            except (psycopg.Error, OSError) as error:
-                self._give_up(error)
-        raise AssertionError("the last run always answers")
+        if self._pools.meta is None:
+            await self.aopen()
+        try:
+            return await self._pools.loop(asyncio.get_running_loop()).run(program, reads=reads)
+        except StoreError as error:
+            self._note(error)
+            raise
 
-    def _give_up(self, error: Exception) -> NoReturn:
-        if tells_of_another_schema(error):
+    def _prepare(self) -> Meta:
+        threads = self._pools.threads()
+        try:
+            with threads.pool.transaction(reads=False) as session:
+                prepare(session.connection, may_migrate=self.settings.migrate)
+        except Exception as error:
+            if is_of_driver(error):
+                raise translated(error) from error
+            raise
+        return threads.run(meta, reads=True)
+
+    def _note(self, error: StoreError) -> None:
+        if error.__cause__ is not None and tells_of_another_schema(error.__cause__):
             self._pools.meta = None
-        raise translated(error) from error
 
     def __repr__(self) -> str:
         """Say what it is, and not where: an address may hold a password."""
         return "<PostgresStore>"
 
 
-def _pauses() -> Iterator[float | None]:
-    """Give how long to wait after each conflict, with jitter; None after the last run."""
-    for number in range(_MOST_RUNS - 1):
-        yield _CHANCE.uniform(0, 0.005 * 2 ** min(number, 6))
-    yield None
+def _choose(settings: Settings) -> str:
+    """Name the driver of event loops.
 
-
-@cache
-def _worded(text: str) -> bytes:
-    """Rewrite placeholders as psycopg has them."""
-    return text.replace("?", "%s").encode()
-
-
-def _fetch(connection: Connection, statement: Statement) -> Answer:
-    cursor = connection.execute(_worded(statement.text), statement.parameters)
-    if cursor.description is None:
-        return Answer(changed=cursor.rowcount)
-    return Answer(rows=cursor.fetchall())
-
-
-async def _arun(program: Program[T], connection: AsyncConnection) -> T:
-    try:
-        statement = next(program)
-        while True:
-            cursor = await connection.execute(_worded(statement.text), statement.parameters)
-            if cursor.description is None:
-                answer = Answer(changed=cursor.rowcount)
-            else:
-                answer = Answer(rows=await cursor.fetchall())
-            statement = program.send(answer)
-    except StopIteration as end:
-        reply: T = end.value
-        return reply
+    Raises:
+        ConfigurationError: asyncpg was asked for, and cannot do what else was asked.
+        ImportError: it was asked for, and is not installed.
+    """
+    if settings.driver == "psycopg":
+        return "psycopg"
+    problems = asyncpg.problems(settings)
+    if asyncpg.is_there() and not problems:
+        return "asyncpg"
+    if settings.driver is None:
+        return "psycopg"
+    if problems:
+        raise ConfigurationError(problems)
+    raise ImportError("driver=asyncpg needs asyncpg: pip install 'retrysafe[asyncpg]'")

@@ -14,7 +14,8 @@ from retrysafe.stores.urls import parse_options, read_flag, read_seconds
 def from_url(url: str) -> PostgresStore:
     """Make a store from ``postgresql://user@host/database``.
 
-    Options of ours: ``pool=8``, ``timeout=10s``, ``migrate=true|false``, ``pgbouncer=true|false``; see
+    Options of ours: ``pool=8``, ``timeout=10s``, ``migrate=true|false``, ``pgbouncer=true|false``,
+    ``driver=asyncpg|psycopg``; see
     :class:`~retrysafe.stores.postgres.PostgresStore`. Others, such as ``sslmode``, are libpq's.
 
     Raises:
@@ -44,9 +45,16 @@ def _read_timeout(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _read_driver(text: str) -> str:
+    if text not in {"asyncpg", "psycopg"}:
+        raise ValueError("write asyncpg or psycopg")
+    return text
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "pool": _read_number,
     "timeout": _read_timeout,
     "migrate": read_flag,
     "pgbouncer": read_flag,
+    "driver": _read_driver,
 }

@@ -12,8 +12,11 @@ from typing import Any
 
 from retrysafe.errors import StoreUnavailable
 from retrysafe.stores.base import Meta
+from retrysafe.stores.postgres import asyncpg
 from retrysafe.stores.postgres.connect import Settings
-from retrysafe.stores.postgres.pool import AsyncPool, Pool, Shelf
+from retrysafe.stores.postgres.pool import Shelf
+from retrysafe.stores.postgres.running import LoopRunner, ThreadRunner
+from retrysafe.stores.postgres.sessions import PsycopgSession
 
 
 class Pools:
@@ -21,7 +24,6 @@ class Pools:
 
     Attributes:
         meta: what the store keeps for ever; None until its tables have been looked at.
-        running: writes of event loops, whoever still waits for them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,11 +33,10 @@ class Pools:
 
     def _start_over(self) -> None:
         self.meta: Meta | None = None
-        self.running: set[asyncio.Future[Any]] = set()
         self._opening = threading.Lock()
         self._door = threading.Lock()
-        self._threads: Pool | None = None
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
+        self._threads: ThreadRunner | None = None
+        self._loops: dict[asyncio.AbstractEventLoop, LoopRunner] = {}
 
     @contextmanager
     def opening(self) -> Generator[None]:
@@ -51,20 +52,24 @@ class Pools:
         finally:
             self._opening.release()
 
-    def threads(self) -> Pool:
-        """Return the connections for threads."""
+    def threads(self) -> ThreadRunner:
+        """Return what runs programs for threads."""
         with self._door:
             if self._threads is None:
-                self._threads = Pool(self._settings)
+                self._threads = ThreadRunner(self._settings)
             return self._threads
 
-    def loop(self, loop: asyncio.AbstractEventLoop) -> AsyncPool:
-        """Return the connections of an event loop."""
-        with self._door:
-            if loop not in self._loops:
+    def loop(self, loop: asyncio.AbstractEventLoop) -> LoopRunner:
+        """Return what runs programs for an event loop."""
+        found = self._loops.get(loop)
+        if found is None:
+            with self._door:
                 self._close_finished()
-                self._loops[loop] = AsyncPool(self._settings)
-            return self._loops[loop]
+                connect = (
+                    PsycopgSession.connect if self._settings.driver == "psycopg" else asyncpg.AsyncpgSession.connect
+                )
+                found = self._loops[loop] = LoopRunner(self._settings, connect)
+        return found
 
     def close(self) -> None:
         """Close the connections for threads, and what event loops that are closed have left."""
@@ -73,33 +78,33 @@ class Pools:
             threads, self._threads = self._threads, None
             self._close_finished()
         if threads is not None:
-            threads.shelf.close()
+            threads.pool.shelf.close()
 
-    def close_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the connections of an event loop."""
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
         with self._door:
-            pool = self._loops.pop(loop, None)
-        if pool is not None:
-            pool.shelf.close()
+            runner = self._loops.pop(asyncio.get_running_loop(), None)
+        if runner is not None:
+            await runner.aclose()
 
     def close_all(self) -> None:
         """Close everything; nobody has the store any more."""
         self.close()
-        for loop in list(self._loops):
-            self.close_loop(loop)
+        while self._loops:
+            self._loops.popitem()[1].pool.shelf.close()
 
     def start_over(self) -> None:
         """Begin with nothing, in a forked child: the connections are the parent's."""
-        shelves: list[Shelf[Any]] = [pool.shelf for pool in self._loops.values()]
+        shelves: list[Shelf[Any]] = [runner.pool.shelf for runner in self._loops.values()]
         if self._threads is not None:
-            shelves.append(self._threads.shelf)
+            shelves.append(self._threads.pool.shelf)
         for shelf in shelves:
             _INHERITED.extend(shelf.disown())
         self._start_over()
 
     def _close_finished(self) -> None:
         for loop in [loop for loop in self._loops if loop.is_closed()]:
-            self._loops.pop(loop).shelf.close_all()
+            self._loops.pop(loop).pool.shelf.close_all()
 
 
 _EVERY: weakref.WeakSet[Pools] = weakref.WeakSet()

@@ -2,6 +2,10 @@
 -- `stores/sql/queries.sql`. `?` is rewritten to the driver's placeholder, so no statement has another question mark, nor a
 -- per cent sign. Casts stand where a parameter has no column to take its type from.
 
+-- What lies on the way of every request is one statement each, by the server's clock; only a test gives an instant. There is
+-- a form for one row, and one for many, whose parameters are arrays. Both answer with rows that begin with what names a
+-- row, and whether it was written (`batching.py`).
+
 -- Rows are chosen by ARRAY(SELECT ... FOR UPDATE SKIP LOCKED): it is evaluated once, where IN (SELECT ...) may be evaluated
 -- again for each row and then choose others.
 
@@ -17,6 +21,92 @@ SELECT $columns FROM retrysafe_checkpoint WHERE digest = $digest FOR UPDATE
 -- name: claim
 ($digest, ?::text, ?::integer, ?::double precision)
 
+-- name: instant
+coalesce(its_now, extract(epoch FROM statement_timestamp())::double precision)
+
+-- name: look
+SELECT $columns, $instant
+FROM retrysafe_checkpoint, (SELECT ?::double precision AS its_now) AS asked
+WHERE digest = $digest
+
+-- name: enter
+-- What is met is read as of before the insert: who loses to a claim that is committed in this very moment sees nothing.
+WITH asked (its_digest, its_attempt_id, its_mode, its_name, its_namespace, its_principal, its_key_hint, its_fingerprint,
+    its_request, its_version, its_lease_seconds, its_tombstone_seconds, its_now
+) AS ($asked),
+made AS (
+    INSERT INTO retrysafe_checkpoint (
+        digest, fence, state, mode, attempt, deaths, lease_until, due_at, created_at, tombstone_until,
+        operation_id, attempt_id, name, namespace, principal, key_hint, fingerprint, request, version
+    )
+    SELECT encode(its_digest, 'hex')::uuid, 1, 'running', its_mode, 1, 0, $instant + its_lease_seconds,
+        $instant + its_lease_seconds, $instant, $instant + its_tombstone_seconds, its_attempt_id,
+        its_attempt_id, its_name, its_namespace, its_principal, its_key_hint, its_fingerprint, its_request, its_version
+    FROM asked
+    ON CONFLICT (digest) DO NOTHING
+    RETURNING digest
+)
+SELECT uuid_send(digest), TRUE, $nothing, 0::double precision FROM made
+UNION ALL
+SELECT its_digest, FALSE, $columns, $instant
+FROM asked JOIN retrysafe_checkpoint ON digest = encode(its_digest, 'hex')::uuid
+
+-- name: enter_one
+SELECT ?::bytea, ?::text, ?::text, ?::text, ?::text, ?::text, ?::text, ?::bytea, ?::bytea, ?::integer,
+    ?::double precision, ?::double precision, ?::double precision
+
+-- name: enter_many
+SELECT * FROM unnest(
+    ?::bytea[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bytea[], ?::bytea[], ?::integer[],
+    ?::double precision[], ?::double precision[], ?::double precision[]
+)
+
+-- name: finish
+UPDATE retrysafe_checkpoint
+SET state = 'done', finished_at = $instant, outcome_until = $instant + its_retention_seconds,
+    tombstone_until = $instant + its_tombstone_seconds, outcome = its_outcome, request = NULL, reason = NULL
+FROM ($asked) AS asked (its_digest, its_operation_id, its_fence, its_retention_seconds, its_tombstone_seconds,
+    its_outcome, its_now)
+WHERE digest = encode(its_digest, 'hex')::uuid AND operation_id = its_operation_id AND fence = its_fence
+    AND $before_done AND undoing = 0
+RETURNING its_digest, its_operation_id, its_fence, TRUE
+
+-- name: finish_one
+SELECT ?::bytea, ?::text, ?::integer, ?::double precision, ?::double precision, ?::bytea, ?::double precision
+
+-- name: finish_many
+SELECT * FROM unnest(
+    ?::bytea[], ?::text[], ?::integer[], ?::double precision[], ?::double precision[], ?::bytea[],
+    ?::double precision[]
+)
+
+-- name: note
+-- The checkpoint is locked, so that a take-over and this memo come one after the other (R5, C4).
+WITH asked (its_operation_id, its_name, its_index, its_digest, its_fence, its_states, its_seq, its_kind, its_status,
+    its_value, its_undo, its_arguments, its_timeout_seconds, its_now
+) AS ($asked)
+INSERT INTO retrysafe_step (
+    operation_id, name, idx, seq, kind, status, fence, value, undo, arguments, timeout_seconds, began_at, ended_at
+)
+SELECT its_operation_id, its_name, its_index, its_seq, its_kind, its_status, its_fence, its_value, its_undo,
+    its_arguments, its_timeout_seconds, $instant, CASE WHEN its_status <> 'intent' THEN $instant END
+FROM asked JOIN retrysafe_checkpoint AS met
+    ON met.digest = encode(its_digest, 'hex')::uuid AND met.operation_id = its_operation_id AND met.fence = its_fence
+WHERE strpos(its_states, ',' || met.state || ',') > 0
+FOR UPDATE OF met
+$over_intent
+RETURNING operation_id, name, idx, TRUE
+
+-- name: note_one
+SELECT ?::text, ?::text, ?::integer, ?::bytea, ?::integer, ?::text, ?::integer, ?::text, ?::text, ?::bytea, ?::text,
+    ?::bytea, ?::double precision, ?::double precision
+
+-- name: note_many
+SELECT * FROM unnest(
+    ?::text[], ?::text[], ?::integer[], ?::bytea[], ?::integer[], ?::text[], ?::integer[], ?::text[], ?::text[],
+    ?::bytea[], ?::text[], ?::bytea[], ?::double precision[], ?::double precision[]
+)
+
 -- name: memoize
 INSERT INTO retrysafe_step (
     operation_id, name, idx, seq, kind, status, fence, value, undo, arguments, timeout_seconds, began_at, ended_at
@@ -26,6 +116,9 @@ SELECT ?::text, ?::text, ?::integer, ?::integer, ?::text, ?::text, ?::integer, ?
 FROM retrysafe_checkpoint
 WHERE digest = $digest AND operation_id = ? AND fence = ? AND $states
 FOR UPDATE
+$over_intent
+
+-- name: over_intent
 ON CONFLICT (operation_id, name, idx) DO UPDATE
 SET status = excluded.status, fence = excluded.fence, value = excluded.value, ended_at = excluded.ended_at,
     timeout_seconds = CASE
@@ -75,30 +168,33 @@ WHERE operation_id = ANY (ARRAY(
 
 -- name: renew
 -- Never waits for a row lock: a row that is locked, by a transaction of our own, counts as held while its lease runs (C3).
-WITH held (digest, operation_id, fence, lease_until) AS (VALUES $claims),
-ours AS (
-    SELECT met.digest, met.lease_until
-    FROM retrysafe_checkpoint AS met
-    JOIN held ON met.digest = held.digest AND met.operation_id = held.operation_id AND met.fence = held.fence
+WITH held (its_digest, its_operation_id, its_fence, its_lease_until, its_time) AS MATERIALIZED (
+    SELECT encode(each.digest, 'hex')::uuid, each.operation_id, each.fence, $instant + each.lease_seconds, $instant
+    FROM unnest(?::bytea[], ?::text[], ?::integer[], ?::double precision[])
+        AS each (digest, operation_id, fence, lease_seconds),
+        (SELECT ?::double precision AS its_now) AS asked
+),
+ours AS MATERIALIZED (
+    SELECT digest, lease_until > its_time AS runs
+    FROM held JOIN retrysafe_checkpoint ON digest = its_digest AND operation_id = its_operation_id AND fence = its_fence
     WHERE $leased
 ),
 free AS MATERIALIZED (
-    SELECT digest FROM retrysafe_checkpoint
-    WHERE digest IN (SELECT digest FROM ours)
-    ORDER BY digest
-    FOR UPDATE SKIP LOCKED
+    SELECT met.digest
+    FROM ours JOIN retrysafe_checkpoint AS met ON met.digest = ours.digest
+    ORDER BY met.digest
+    FOR UPDATE OF met SKIP LOCKED
 ),
 moved AS (
     UPDATE retrysafe_checkpoint AS met
-    SET lease_until = held.lease_until, due_at = due_at + (held.lease_until - met.lease_until)
-    FROM held, free
-    WHERE met.digest = free.digest AND met.digest = held.digest
-        AND met.operation_id = held.operation_id AND met.fence = held.fence AND $leased
-    RETURNING met.digest, met.lease_until
+    SET lease_until = its_lease_until, due_at = due_at + (its_lease_until - met.lease_until)
+    FROM free JOIN held ON its_digest = free.digest
+    WHERE met.digest = free.digest AND met.operation_id = its_operation_id AND met.fence = its_fence AND $leased
+    RETURNING met.digest
 )
-SELECT uuid_send(digest), lease_until FROM moved
+SELECT uuid_send(digest) FROM moved
 UNION ALL
-SELECT uuid_send(digest), lease_until FROM ours WHERE digest NOT IN (SELECT digest FROM free)
+SELECT uuid_send(digest) FROM ours WHERE runs AND digest NOT IN (SELECT digest FROM free)
 
 -- name: purge_due_at
 SELECT min(

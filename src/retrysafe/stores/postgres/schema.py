@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from math import inf
 
 import psycopg
-from psycopg import IsolationLevel
 
 from retrysafe.errors import ConfigurationError, SchemaMismatch
 from retrysafe.stores.base import Meta
@@ -116,8 +115,9 @@ def meta() -> Program[Meta]:
 @contextmanager
 def _connected(settings: Settings) -> Generator[Connection]:
     try:
-        with connect(settings) as connection:
-            connection.isolation_level = IsolationLevel.READ_COMMITTED
+        with connect(settings) as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            connection.execute("SET LOCAL lock_timeout = 0")
             yield connection
     except (psycopg.Error, OSError) as error:
         raise translated(error) from error

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Checkpoint, Claim
 from retrysafe.protocol.states import State
-from retrysafe.stores.clock import HostClock
 from retrysafe.stores.decisions import receipt
-from retrysafe.stores.program import ALONE, Batch, Program, Statement
+from retrysafe.stores.instants import Instants
+from retrysafe.stores.program import ALONE, Batch, Program, Statement, whole
 from retrysafe.stores.rows import checkpoint
 from retrysafe.stores.sql.statements import Statements
 
 _CLAIMS_PER_STATEMENT = 200
-
-
-class Instants(Protocol):
-    """Gives every instant that is stored or compared (C2)."""
-
-    def now(self) -> Program[float]:
-        """Return the store's time, in seconds since the epoch."""
-        ...
-
-
-class HostInstants:
-    """The host's clock as a program without statements."""
-
-    def __init__(self, clock: HostClock) -> None:
-        """Use a clock of this host."""
-        self._clock = clock
-
-    def now(self) -> Program[float]:
-        """Return the store's time."""
-        return self._clock.now()
-        yield
 
 
 class Dialect:
@@ -51,6 +30,7 @@ class Dialect:
         self._sql = sql
         self._instants = instants
 
+    @whole
     def read(self, digest: bytes) -> Program[Checkpoint | None]:
         """Read one checkpoint."""
         return self._one("read", digest, ALONE)

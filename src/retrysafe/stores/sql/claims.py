@@ -20,7 +20,7 @@ from retrysafe.protocol.steps import PIVOT
 from retrysafe.protocol.verdicts import Claimed, InFlight, Park, Parked, Replace, Take, Verdict, judge
 from retrysafe.stores.base import Held, Lost, Renewal, Terms
 from retrysafe.stores.decisions import due_at, judge_reclaim, receipt, unless_pivoted
-from retrysafe.stores.program import Program, Statement
+from retrysafe.stores.program import Program, Statement, whole
 from retrysafe.stores.sql.base import chunks, right
 from retrysafe.stores.sql.outbox import OutboxVerbs
 
@@ -43,6 +43,7 @@ class _Taking(msgspec.Struct, frozen=True):
 class ClaimVerbs(OutboxVerbs):
     """Claims, and the writes that end them."""
 
+    @whole
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
         for _ in range(_MOST_LOOKS):
@@ -95,10 +96,12 @@ class ClaimVerbs(OutboxVerbs):
             held.update(bytes(digest) for digest, lease_until in answer.rows if lease_until > now)
         return [Held() if claim.digest in held else Lost() for claim in claims]
 
+    @whole
     def begin_stream(self, claim: Claim) -> Program[Receipt]:
         """Say that the response begins to leave (S5)."""
         return self._write("begin_stream", (), claim, State.STREAMING)
 
+    @whole
     def record(
         self,
         claim: Claim,
@@ -122,14 +125,17 @@ class ClaimVerbs(OutboxVerbs):
             yield from self._enqueue(claim, messages, now)
         return Written()
 
+    @whole
     def release(self, claim: Claim) -> Program[Receipt]:
         """Free the key for the same request (S6). The request is erased: the next claim brings its own."""
         return self._write("release", (), claim, State.RELEASED)
 
+    @whole
     def park(self, claim: Claim, reason: str) -> Program[Receipt]:
         """Park the operation under its current fence."""
         return self._write("park", (reason,), claim, State.PARKED)
 
+    @whole
     def hand_over(self, claims: Sequence[Claim]) -> Program[None]:
         """End the leases of claims whose attempts have stopped, 200 claims to a statement (C7)."""
         now = yield from self._now()

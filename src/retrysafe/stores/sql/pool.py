@@ -252,6 +252,9 @@ class AsyncPool(Generic[K]):
         self.shelf.close()
         # Here, and not by the loop's finalizer at some later time.
         await self._end.aclose()
+        # Sockets are closed in the loop's next turns.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _await(self) -> K | None:
         waiter: asyncio.Future[K | None] = asyncio.get_running_loop().create_future()
@@ -290,6 +293,7 @@ async def _closed_with_its_loop(shelf: Shelf[K]) -> AsyncGenerator[None]:
     finally:
         if not shelf.closed:
             shelf.close_all()
+            await asyncio.sleep(0)
 
 
 def is_quiet(connection: Kept) -> bool:

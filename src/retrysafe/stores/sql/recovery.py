@@ -12,9 +12,10 @@ from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import PIVOT
 from retrysafe.stores.base import Purged, Query, Wanted
 from retrysafe.stores.decisions import hint_again_at, intervened
+from retrysafe.stores.instants import Instants
 from retrysafe.stores.program import Program, Statement
 from retrysafe.stores.rows import checkpoint, one_of, readable
-from retrysafe.stores.sql.base import Instants, right
+from retrysafe.stores.sql.base import right
 from retrysafe.stores.sql.purging import Purging
 from retrysafe.stores.sql.statements import Statements
 from retrysafe.stores.sql.steps import StepVerbs

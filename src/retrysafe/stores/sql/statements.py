@@ -30,6 +30,7 @@ class Statements:
             "nothing": ", ".join(["NULL"] * len(COLUMNS)),
             # When a statement tells the time by itself.
             "instant": named.get("instant", "?").strip(),
+            "over_intent": named.get("over_intent", "").strip(),
             "listed": _columns(LISTED, named),
             "memo_columns": _columns(MEMO_COLUMNS, named),
             "leased": one_of(LEASED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from retrysafe.stores.clock import HostClock
-from retrysafe.stores.sql.base import HostInstants
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sql.statements import Statements
 

@@ -1,4 +1,4 @@
-"""A checkpoint in memory."""
+"""A checkpoint with everything that belongs to its operation: memos, messages that wait, lines of the audit."""
 
 from __future__ import annotations
 
@@ -9,13 +9,32 @@ import msgspec
 from msgspec.structs import astuple
 
 from retrysafe.protocol.model import Checkpoint, Mode
+from retrysafe.protocol.operator import Audit
 from retrysafe.protocol.states import State
-from retrysafe.protocol.steps import Memo, Place
+from retrysafe.protocol.steps import PIVOT, Memo, Place
+from retrysafe.stores.base import Outgoing
 from retrysafe.stores.rows import COLUMNS, PURGEABLE
 
 
-class Row(msgspec.Struct):
-    """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`."""
+class Sending(msgspec.Struct, array_like=True):
+    """A message in the outbox.
+
+    Attributes:
+        outgoing: the message.
+        due_at: when it is due to leave.
+        number: grows with each write that told something, of all operations: the order in which messages leave.
+    """
+
+    outgoing: Outgoing
+    due_at: float
+    number: int
+
+
+class Row(msgspec.Struct, array_like=True, gc=False):
+    """A checkpoint that changes in place; see :class:`~retrysafe.protocol.model.Checkpoint`.
+
+    Fields are only ever added at the end, each with its default, so that what an older release wrote can be read.
+    """
 
     digest: bytes
     operation_id: str
@@ -49,8 +68,17 @@ class Row(msgspec.Struct):
     """How many messages its operation has sent in all."""
     memos: dict[Place, Memo] = {}
     """By place; each row has its own."""
-    waits_until: float = inf
-    """The earliest instant under which it lies in the purge heap."""
+    outbox: tuple[Sending, ...] = ()
+    """Messages that have not left, also of an operation that had the key before this one (R12)."""
+    audit: tuple[Audit, ...] = ()
+    """What persons did that is not in the audit yet; its lines get their number there (R10)."""
+    gone: bool = False
+    """The checkpoint is deleted; only its outbox and its audit are still there."""
+
+    @property
+    def pivoted(self) -> bool:
+        """Tell whether the operation has passed the point after which it is never undone (R7)."""
+        return (PIVOT, 0) in self.memos
 
     def seen(self, now: float) -> Checkpoint:
         """Return the checkpoint as it is at ``now`` of the store's clock."""
@@ -64,7 +92,7 @@ class Row(msgspec.Struct):
 
     def purge_at(self) -> float:
         """When a purge would find work here; never, while it is open or parked (S10)."""
-        if self.state not in PURGEABLE:
+        if self.state not in PURGEABLE or self.gone:
             return inf
         if self.outcome is None or self.outcome_until is None:
             return self.tombstone_until
