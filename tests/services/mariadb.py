@@ -166,7 +166,9 @@ class MariaDatabases:
         name = url.rpartition("/")[2]
         self._end_sessions(name)
         for (table,) in self._run(f"SHOW TABLES FROM {name}"):
-            if table != "retrysafe_migration":
+            if not str(table).startswith("retrysafe_"):
+                self._run(f"DROP TABLE {name}.{table}")
+            elif table != "retrysafe_migration":
                 self._run(f"TRUNCATE {name}.{table}")
         self._made.append(url)
 

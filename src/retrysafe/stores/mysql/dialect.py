@@ -45,7 +45,8 @@ def statements() -> Statements:
 
 
 _ENTER = Batch("enter", 1)
-_FINISH = Batch("finish", 3)
+# What names its row stands at the end, as the statement has it.
+_FINISH = Batch("finish", -3)
 BATCHES = (_ENTER, _FINISH)
 """What is run together with others."""
 
@@ -104,7 +105,7 @@ class MySQLVerbs(SQLVerbs):
         memo = replace(memo, fence=claim.fence)
         locks = self._sql.with_states("lock_for_memo", memoizable(memo))
         locked = yield Statement(locks, right(claim))
-        found = yield Statement(self._sql["memo"], (claim.operation_id, memo.name, memo.index))
+        found = yield Statement(self._sql["lock_memo"], (claim.operation_id, memo.name, memo.index))
         there = memo_of(found.rows[0]) if found.rows else None
         if not locked.rows or not replaces(there, memo):
             return memo_receipt((yield from self.read(claim.digest)), claim, there, memo)
@@ -155,7 +156,8 @@ class MySQLVerbs(SQLVerbs):
         self, claim: Claim, outcome: bytes, retention_seconds: float, tombstone_seconds: float
     ) -> Program[Receipt]:
         """Record an outcome without messages."""
-        terms = (*right(claim), retention_seconds, tombstone_seconds, outcome, (yield from self._told()))
+        now = yield from self._told()
+        terms = (now, now, retention_seconds, now, tombstone_seconds, outcome, *right(claim))
         answer = yield Statement(self._sql["finish"], terms, _FINISH)
         if answer.changed:
             return Written()

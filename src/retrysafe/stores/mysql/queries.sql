@@ -52,13 +52,13 @@ SELECT $columns, coalesce(?, $instant) FROM retrysafe_checkpoint WHERE $conditio
 
 -- name: finish
 UPDATE retrysafe_checkpoint
-SET state = 'done', finished_at = coalesce(?7, $instant), outcome_until = coalesce(?7, $instant) + ?4,
-    tombstone_until = coalesce(?7, $instant) + ?5, outcome = ?6, request = NULL, reason = NULL
-WHERE digest = ?1 AND operation_id = ?2 AND fence = ?3 AND $before_done AND undoing = 0
+SET state = 'done', finished_at = coalesce(?, $instant), outcome_until = coalesce(?, $instant) + ?,
+    tombstone_until = coalesce(?, $instant) + ?, outcome = ?, request = NULL, reason = NULL
+WHERE digest = ? AND operation_id = ? AND fence = ? AND $before_done AND undoing = 0
 
 -- name: ending
-?1 AS its_digest, ?2 AS its_operation_id, ?3 AS its_fence, ?4 AS its_retention_seconds, ?5 AS its_tombstone_seconds,
-    ?6 AS its_outcome, ?7 AS its_now
+?7 AS its_digest, ?8 AS its_operation_id, ?9 AS its_fence, ?3 AS its_retention_seconds, ?5 AS its_tombstone_seconds,
+    ?6 AS its_outcome, ?1 AS its_now
 
 -- name: finish_all
 UPDATE retrysafe_checkpoint AS met
@@ -96,6 +96,10 @@ WHERE $conditions AND $leased AND lease_until > ?
 
 -- name: lock_for_memo
 SELECT state FROM retrysafe_checkpoint WHERE digest = ? AND operation_id = ? AND fence = ? AND $states FOR UPDATE
+
+-- name: lock_memo
+-- Not as of the beginning of a transaction of the application's, which may be REPEATABLE READ.
+SELECT $memo_columns FROM retrysafe_step WHERE operation_id = ? AND name = ? AND idx = ? FOR UPDATE
 
 -- name: add_memo
 INSERT INTO retrysafe_step (

@@ -302,7 +302,8 @@ def _pauses(timeout_seconds: float) -> Iterator[float | None]:
 
 def _key(row: _Row) -> tuple[Any, ...]:
     statement, _ = row
-    return tuple(statement.parameters[: statement.batch.key if statement.batch else 0])
+    key = statement.batch.key if statement.batch else 0
+    return tuple(statement.parameters[key:] if key < 0 else statement.parameters[:key])
 
 
 def _changed(answer: Answer) -> bool:
