@@ -52,9 +52,9 @@ class Shop:
         assert isinstance(verdict, Claimed)
         return verdict.claim
 
-    def record(self, claim: Claim, outcome: Outcome = OUTCOME, **seconds: float) -> None:
+    def record(self, claim: Claim, outcome: Outcome = OUTCOME, **terms: Any) -> None:
         """Record an outcome."""
-        kept = {"retention_seconds": DAY_SECONDS, "tombstone_seconds": 30 * DAY_SECONDS} | seconds
+        kept = {"retention_seconds": DAY_SECONDS, "tombstone_seconds": 30 * DAY_SECONDS} | terms
         self.store.run(partial(self.store.verbs.record, claim, encode_outcome(outcome), **cast(Any, kept)))
 
     def park(self, claim: Claim, reason: str = "the bank did not answer") -> None:

@@ -65,6 +65,11 @@ PROGRAMS = {
         ),
         # Its tools are in other packages; the server makes its own tables.
         Program("mariadbd", "usr/sbin/mariadbd", ("mariadb-server-core",), "libaio1.*|liburing2"),
+        # An old one; the wheel has the latest.
+        Program("nats-server", "usr/sbin/nats-server", ("nats-server",), "nats-server"),
+        Program(
+            "redis-server", "usr/bin/redis-server", ("redis-server", "redis-tools"), "libatomic1|libjemalloc2|liblzf1"
+        ),
     )
 }
 

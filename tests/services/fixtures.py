@@ -9,6 +9,7 @@ import pytest
 from tests.services import servers
 from tests.services.databases import Databases
 from tests.services.mariadb import MariaDatabases
+from tests.services.redis_servers import Cluster, Pair
 from tests.services.service import Service
 
 
@@ -114,6 +115,27 @@ def own_redis() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
+def redis7() -> Iterator[Service]:
+    """Debian's Redis, for all tests of this process."""
+    with servers.redis7() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    """A Cluster for all tests of this process."""
+    with servers.redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_pair() -> Iterator[Pair]:
+    """A primary to kill, its replica, and a Sentinel."""
+    with servers.redis_pair() as pair:
+        yield pair
+
+
+@pytest.fixture(scope="session")
 def nats() -> Iterator[Service]:
     """A NATS with JetStream for all tests of this process."""
     with servers.nats() as service:
@@ -152,4 +174,18 @@ def kafka() -> Iterator[Service]:
 def own_kafka() -> Iterator[Service]:
     """One to kill; it remembers nothing."""
     with servers.kafka() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[Service]:
+    """An emulator of DynamoDB for all tests of this process."""
+    with servers.dynamodb() as service:
+        yield service
+
+
+@pytest.fixture
+def own_dynamodb() -> Iterator[Service]:
+    """One to kill; it remembers nothing."""
+    with servers.dynamodb() as service:
         yield service

@@ -14,7 +14,7 @@ from retrysafe.stores.memory.verbs import MemoryVerbs
 from retrysafe.stores.program import Program, Statement
 from retrysafe.testing.asks import a_memo, an_ask
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from retrysafe.testing.model import StoreMachine
 from retrysafe.testing.runner import Runner
 
@@ -23,6 +23,12 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock) -> MemoryStore:
         return MemoryStore(clock=clock)
+
+
+class TestMemoryStoreOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore()
 
 
 # It must answer like itself; what is tested here is the model.

@@ -8,7 +8,7 @@ from hypothesis import settings
 
 from retrysafe.stores.sqlite import SQLiteStore
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from retrysafe.testing.model import StoreMachine
 
 
@@ -16,6 +16,12 @@ class TestSQLiteStore(StoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "store.db", clock=clock)
+
+
+class TestSQLiteStoreOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> SQLiteStore:
+        return SQLiteStore(tmp_path / "store.db")
 
 
 class _Machine(StoreMachine):

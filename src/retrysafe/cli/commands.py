@@ -10,6 +10,7 @@ from retrysafe.cli.doctor.command import doctor
 from retrysafe.cli.explain import explain
 from retrysafe.cli.migrate import migrate
 from retrysafe.cli.ops import ops
+from retrysafe.cli.store.command import store
 from retrysafe.cli.terminal import colours
 from retrysafe.cli.worker import worker
 
@@ -25,5 +26,5 @@ def root(ctx: click.Context) -> None:
     ctx.color = colours()
 
 
-for command in (demo, worker, ops, doctor, migrate, explain):
+for command in (demo, worker, ops, doctor, migrate, store, explain):
     root.add_command(command)

@@ -24,6 +24,8 @@ class Durability(StrEnum):
 
     PROCESS = "process"
     """Nothing: it lives in the process."""
+    PERIODIC = "periodic"
+    """The end of its server; power loss of its node, but for the latest second or two."""
     NODE = "node"
     """Power loss of its node."""
     REPLICATED = "async-replicated"
@@ -45,12 +47,26 @@ class Capability(StrEnum):
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """What a store declares about itself; an operation that needs more is refused at construction (D3)."""
+    """What a store declares about itself; an operation that needs more is refused at construction (D3).
+
+    Attributes:
+        name: of the kind of store.
+        clock: whose instants it compares (C2).
+        durability: what its acknowledged write survives.
+        capabilities: what it can do beyond its verbs.
+        forgetful: set where the store's server may end while the application lives, and forget what it acknowledged:
+            one sentence with the fix. The effects of steps and of transactions outlive that, and nobody would know of
+            them: these modes are refused.
+        margin_seconds: by how much the clocks of its processes may differ; with ``Clock.MARGIN`` the store adds it to
+            every lease that it writes, so that a process whose clock is ahead by as much takes nothing over too early.
+    """
 
     name: str
     clock: Clock
     durability: Durability
     capabilities: frozenset[Capability]
+    forgetful: str | None = None
+    margin_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl
 
 from retrysafe.errors import ConfigurationError
@@ -25,6 +25,16 @@ _OURS = {
     "postgres": "retrysafe.stores.postgres",
     "mysql": "retrysafe.stores.mysql",
     "mariadb": "retrysafe.stores.mysql",
+    "nats": "retrysafe.stores.nats",
+    "tls": "retrysafe.stores.nats",
+    "redis": "retrysafe.stores.redis",
+    "rediss": "retrysafe.stores.redis",
+    "valkey": "retrysafe.stores.redis",
+    "valkeys": "retrysafe.stores.redis",
+    "redis+sentinel": "retrysafe.stores.redis",
+    "rediss+sentinel": "retrysafe.stores.redis",
+    "redis+cluster": "retrysafe.stores.redis",
+    "rediss+cluster": "retrysafe.stores.redis",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -35,6 +45,22 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 class AnyStore(Store, AsyncStore, Protocol):
     """A store for threads and for event loops."""
+
+
+@runtime_checkable
+class Clocked(Protocol):
+    """A store that a test can put on a clock of its own, so that days pass at once."""
+
+    def with_clock(self, wall: Callable[[], float]) -> AnyStore:
+        """Return a store in the same place, not open yet, whose instants are those of a wall clock in this process.
+
+        It stands for the one clock that all processes share, so no margin is added to leases. It may be set back, and
+        the store's instants never are: :class:`~retrysafe.stores.clock.HostClock` sees to that (C2).
+
+        Args:
+            wall: the clock, in seconds since the epoch.
+        """
+        ...
 
 
 def open_store(url: str) -> AnyStore:

@@ -44,6 +44,7 @@ class Runner:
         self.store = store
         self._verbs = store.verbs
         self._loop = asyncio.Runner() if face == "async" else None
+        self._audited = 0
 
     def close(self) -> None:
         """Close the store through the same face, and the event loop."""
@@ -55,7 +56,9 @@ class Runner:
 
     def open(self) -> Meta:
         """Open the store."""
-        return self.store.open() if self._loop is None else self._loop.run(self.store.aopen())
+        meta = self.store.open() if self._loop is None else self._loop.run(self.store.aopen())
+        self._audited = max((line.number for line in self.audit(limit=1)), default=0)
+        return meta
 
     def run(self, program: Factory[T]) -> T:
         """Run a program that may write."""
@@ -210,8 +213,9 @@ class Runner:
         return answer
 
     def audit(self, operation_id: str | None = None, limit: int = 100) -> Sequence[Audit]:
-        """List what persons did."""
-        return self.query(partial(self._verbs.audit, operation_id, limit))
+        """List what persons did since the store was opened here: an audit is for ever, and others were here before."""
+        lines = self.query(partial(self._verbs.audit, operation_id, limit))
+        return [line for line in lines if line.number > self._audited]
 
     def take_messages(self, limit: int = 100, lease_seconds: float = 30.0) -> Sequence[Outgoing]:
         """Take messages that are due to be sent."""

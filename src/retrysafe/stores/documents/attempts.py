@@ -17,7 +17,7 @@ from retrysafe.stores.decisions import due_at, judge_reclaim, receipt, unless_pi
 from retrysafe.stores.documents.row import Row, Sending
 
 
-def claim(row: Row | None, ask: Ask, now: float, number: int) -> tuple[Row, Verdict]:
+def claim(row: Row | None, ask: Ask, now: float, number: int, margin_seconds: float = 0.0) -> tuple[Row, Verdict]:
     """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6).
 
     Args:
@@ -25,19 +25,20 @@ def claim(row: Row | None, ask: Ask, now: float, number: int) -> tuple[Row, Verd
         ask: who asks, and for what.
         now: by the store's clock.
         number: of the checkpoint, should it be a new one; greater than those of all before.
+        margin_seconds: by how much other clocks may be ahead of this one; each lease is written that much longer (C2).
 
     Returns:
         The row that is there from now on, and the verdict.
     """
     if row is None:
-        return _begin(ask, now, number)
+        return _begin(ask, now, number, margin_seconds)
     if row.gone:
-        return _begin_behind(row, ask, now, number)
+        return _begin_behind(row, _begin(ask, now, number, margin_seconds))
     met = row.seen(now)
     judgement = unless_pivoted(met, judge(met, ask), pivoted=row.pivoted)
     match judgement:
         case Replace():
-            return _begin_behind(row, ask, now, number)
+            return _begin_behind(row, _begin(ask, now, number, margin_seconds))
         case Take(state=state) if not allowed(row.state, state):
             return row, InFlight(met)
         case Take():
@@ -47,14 +48,14 @@ def claim(row: Row | None, ask: Ask, now: float, number: int) -> tuple[Row, Verd
             row.request = ask.request
             row.tombstone_until = now + ask.tombstone_seconds
             terms = Terms(ask.attempt_id, ask.limits, ask.lease_seconds, ask.backoff_seconds)
-            return row, _take(row, now, terms, judgement)
+            return row, _take(row, now, terms, judgement, margin_seconds)
         case Park(reason):
             return row, _park_abandoned(row, now, reason)
         case verdict:
             return row, verdict
 
 
-def reclaim(row: Row | None, seen: Checkpoint, terms: Terms, now: float) -> Verdict | None:
+def reclaim(row: Row | None, seen: Checkpoint, terms: Terms, now: float, margin_seconds: float = 0.0) -> Verdict | None:
     """Take over or park an abandoned checkpoint, under the fence that was seen (R1, R8)."""
     if row is None or row.gone:
         return None
@@ -65,7 +66,7 @@ def reclaim(row: Row | None, seen: Checkpoint, terms: Terms, now: float) -> Verd
         case Take(state=state) if not allowed(row.state, state):
             return None
         case Take():
-            return _take(row, now, terms, judgement)
+            return _take(row, now, terms, judgement, margin_seconds)
         case Park(reason):
             row.attempt_id = terms.attempt_id
             return _park_abandoned(row, now, reason)
@@ -73,12 +74,12 @@ def reclaim(row: Row | None, seen: Checkpoint, terms: Terms, now: float) -> Verd
             return verdict
 
 
-def renew(row: Row | None, held: Claim, now: float) -> Renewal:
+def renew(row: Row | None, held: Claim, now: float, margin_seconds: float = 0.0) -> Renewal:
     """Move the lease end of a claim that is still held (C3, C4)."""
     row = current(row, held)
     if row is None or row.state not in LEASED:
         return Lost()
-    _move_lease(row, now + held.lease_seconds)
+    _move_lease(row, now + held.lease_seconds + margin_seconds)
     return Held()
 
 
@@ -167,9 +168,9 @@ def enqueue(row: Row, messages: Sequence[Message], now: float, number: int) -> N
         row.outbox += (Sending(Outgoing(row.operation_id, row.messages, message), now, number),)
 
 
-def _begin(ask: Ask, now: float, number: int) -> tuple[Row, Claimed]:
+def _begin(ask: Ask, now: float, number: int, margin_seconds: float) -> tuple[Row, Claimed]:
     """Make a new checkpoint: the first claim of an operation that nobody asked for before."""
-    identity, lease_until = ask.identity, now + ask.lease_seconds
+    identity, lease_until = ask.identity, now + ask.lease_seconds + margin_seconds
     row = Row(
         digest=identity.digest,
         operation_id=ask.attempt_id,
@@ -201,20 +202,20 @@ def _begin(ask: Ask, now: float, number: int) -> tuple[Row, Claimed]:
     return row, Claimed(held)
 
 
-def _begin_behind(before: Row, ask: Ask, now: float, number: int) -> tuple[Row, Claimed]:
-    """Make a new checkpoint where there was one; what that has yet to tell stays to be told."""
-    row, claimed = _begin(ask, now, number)
+def _begin_behind(before: Row, begun: tuple[Row, Claimed]) -> tuple[Row, Claimed]:
+    """Put a new checkpoint where there was one; what that has yet to tell stays to be told."""
+    row, claimed = begun
     row.outbox, row.audit = before.outbox, before.audit
     return row, claimed
 
 
-def _take(row: Row, now: float, terms: Terms, take: Take) -> Claimed:
+def _take(row: Row, now: float, terms: Terms, take: Take, margin_seconds: float) -> Claimed:
     """Give the claim to a new attempt, under the next fence."""
     row.fence += 1
     row.attempt += 1
     row.deaths = take.deaths
     row.attempt_id = terms.attempt_id
-    row.lease_until = now + terms.lease_seconds
+    row.lease_until = now + terms.lease_seconds + margin_seconds
     row.due_at = due_at(row.lease_until, row.deaths, terms.backoff_seconds)
     row.next_hint_at = 0.0
     if take.state is State.UNDOING:

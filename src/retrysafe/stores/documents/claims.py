@@ -32,9 +32,9 @@ class AttemptVerbs(Ledger):
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
         now = yield from self._now()
-        row, verdict = attempts.claim(None, ask, now, self._numbers.next(now))
+        row, verdict = attempts.claim(None, ask, now, self._numbers.next(now), self._margin_seconds)
         body = encode_row(row)
-        [revision] = yield from statements.write([Change(row.digest, None, body, None, facts_of(row))])
+        [revision] = yield from statements.write([Change(row.digest, None, body, None, facts_of(row), now)])
         if revision is not None:
             self._shelf.put(row, Loaded(row.digest, body, revision))
             return verdict
@@ -42,11 +42,11 @@ class AttemptVerbs(Ledger):
 
     def reclaim(self, seen: Checkpoint, terms: Terms) -> Program[Verdict | None]:
         """Take over or park an abandoned checkpoint, under the fence that was seen (R1, R8)."""
-        return self._change(seen.digest, lambda row, now: (row, attempts.reclaim(row, seen, terms, now)))
+        return self._change(seen.digest, partial(self._reclaim, seen, terms))
 
     def renew(self, claims: Sequence[Claim]) -> Program[Sequence[Renewal]]:
         """Move the lease end of each claim that is still held (C3, C4)."""
-        return (yield from self._each(claims, attempts.renew, _LOST))
+        return (yield from self._each(claims, partial(attempts.renew, margin_seconds=self._margin_seconds), _LOST))
 
     def begin_stream(self, claim: Claim) -> Program[Receipt]:
         """Say that the response begins to leave (S5)."""
@@ -119,7 +119,12 @@ class AttemptVerbs(Ledger):
         return steps.trail(row, (yield from self._now()))
 
     def _claim(self, ask: Ask, row: Row | None, now: float) -> tuple[Row, Verdict]:
-        return attempts.claim(row, ask, now, self._numbers.next(now))
+        return attempts.claim(row, ask, now, self._numbers.next(now), self._margin_seconds)
+
+    def _reclaim(
+        self, seen: Checkpoint, terms: Terms, row: Row | None, now: float
+    ) -> tuple[Row | None, Verdict | None]:
+        return row, attempts.reclaim(row, seen, terms, now, self._margin_seconds)
 
     def _hold(self, claim: Claim, act: Callable[[Row | None, float], tuple[Row | None, T]]) -> Program[T]:
         return self._change(claim.digest, act, ours=True)

@@ -28,13 +28,14 @@ _NOTHING: list[Sending] = []
 class OutboxVerbs(AttemptVerbs):
     """Messages on their way."""
 
-    def __init__(self, instants: Instants) -> None:
+    def __init__(self, instants: Instants, margin_seconds: float = 0.0) -> None:
         """Use a clock.
 
         Args:
             instants: the store's clock.
+            margin_seconds: by how much those of other processes may be ahead.
         """
-        super().__init__(instants)
+        super().__init__(instants, margin_seconds)
         self._senders = _Senders()
 
     def take_messages(self, limit: int, lease_seconds: float) -> Program[Sequence[Outgoing]]:

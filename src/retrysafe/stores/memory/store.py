@@ -62,6 +62,10 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: there is nothing to release, and what is stored stays."""
 
+    def with_clock(self, wall: Callable[[], float]) -> MemoryStore:
+        """Return another store, empty, on another wall clock: for tests (C2)."""
+        return MemoryStore(clock=wall)
+
     async def aopen(self) -> Meta:
         """Return the store's pepper and secret, made with it (K4)."""
         return self._meta

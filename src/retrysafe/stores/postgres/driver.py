@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar, cast
 
 from retrysafe.errors import ConfigurationError, StoreError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.postgres import asyncpg
 from retrysafe.stores.postgres.connect import Settings
 from retrysafe.stores.postgres.dialect import PostgresVerbs
@@ -109,6 +112,20 @@ class PostgresStore:
     def close(self) -> None:
         """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or once it is closed."""
         self._pools.close()
+
+    def with_clock(self, wall: Callable[[], float]) -> PostgresStore:
+        """Return a store in the same database, by a wall clock of this process: for tests (C2)."""
+        settings = self.settings
+        store = PostgresStore(
+            settings.conninfo,
+            pool=settings.pool,
+            migrate=settings.migrate,
+            pgbouncer=settings.pgbouncer,
+            driver=cast("Driver | None", settings.driver),
+            timeout=timedelta(seconds=settings.timeout_seconds),
+        )
+        store.verbs = PostgresVerbs(HostInstants(HostClock(wall)))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, without blocking the loop."""

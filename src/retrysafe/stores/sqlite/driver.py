@@ -71,6 +71,7 @@ class SQLiteStore:
             busy_seconds=busy_timeout.total_seconds(),
             migrate=migrate,
         )
+        self._settings: Final = settings
         stored_clock = StoredClock(clock)
         self.verbs: Verbs = SQLiteVerbs(stored_clock)
         self._machinery: Final = _Machinery(settings, stored_clock)
@@ -109,6 +110,17 @@ class SQLiteStore:
     def close(self) -> None:
         """Finish what is queued, and close threads and connections."""
         self._machinery.close()
+
+    def with_clock(self, wall: Callable[[], float]) -> SQLiteStore:
+        """Return a store on the same file, by another wall clock: for tests (C2)."""
+        settings = self._settings
+        return SQLiteStore(
+            self.path,
+            synchronous=settings.synchronous,
+            busy_timeout=timedelta(seconds=settings.busy_seconds),
+            migrate=settings.migrate,
+            clock=wall,
+        )
 
     async def aopen(self) -> Meta:
         """Open the file without blocking the loop; see :meth:`open`."""
