@@ -31,7 +31,8 @@ from retrysafe.stores.urls import AnyStore, open_store
 
 _SIZES = (0, 100_000, 1_000_000, 10_000_000)
 _TASKS = 64
-_MOST = 50_000
+_FEWEST, _MOST, _PART = 2_000, 50_000, 50
+"""Pairs in a slice, and of how many rows there is one of them."""
 _DUE_SHARE = 5
 """Of one row in five the retention is over."""
 _SCAN_SECONDS = 1.0
@@ -70,7 +71,9 @@ def _grow(run: Run, kind: Kind) -> list[dict[str, Any]]:
             )
             there = size
         run.tell(f"growth: {name}, {size:,} rows")
-        rows.append({"store": name, "rows": size, **_at_size(run, url, asks, sizes)})
+        # Pairs stay in the table, and are not to make another size of it.
+        some = asks[: max(_FEWEST, size // _PART)]
+        rows.append({"store": name, "rows": size, **_at_size(run, url, some, sizes)})
     return rows
 
 

@@ -1,8 +1,8 @@
 """What a checkpoint takes in each store: while its operation is open, with its outcome, and as a tombstone.
 
 A store is filled by its own verbs and asked for its size, before and after. For tables that is what the database keeps
-on disk, indexes included; what a purge has freed is used again by later rows, so tombstones are also given as they are
-once their table is rewritten.
+on disk, indexes included. Each write leaves room that later rows use again, so the same is also given for tables that
+were written anew.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def _stored_request() -> bytes:
 
 
 def _filled(url: str, sizes: Sizes, state: State, count: int, request: bytes) -> tuple[int, int | None, float]:
-    """Return by how much a store grew; by how much, of tombstones, once it is rewritten; and the seconds of a purge."""
+    """Return by how much a store grew; by how much once it is rewritten; and the seconds of a purge."""
     opened(url).close()
     before = sizes.of(url)
     seconds = fill(open_store(url), state, count, request)
     taken = sizes.of(url) - before
-    if sizes.rewrite is None or state is not State.EXPIRED:
+    if sizes.rewrite is None:
         return taken, None, seconds
     sizes.rewrite(url)
     return taken, sizes.of(url) - before, seconds

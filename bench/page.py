@@ -233,11 +233,16 @@ def _memory(found: Found) -> str:
     rows = []
     for store in found.values("memory", "store"):
         seen = {row["state"]: row for row in found.rows("memory", store=store)}
-        each = [f"{row['bytes']:,.0f} ({row['kept_bytes']:,})" for row in (seen["running"], seen["done"])]
-        tomb = seen["expired"]
-        rows.append([store, *each, *(number(tomb[name]) for name in ("bytes", "rewritten_bytes", "purged_per_second"))])
-    head = ("bytes", "open (of it the request)", "done (the response)", "tombstone", "rewritten", "purged a second")
-    return table(head, rows)
+        states = [seen[state] for state in ("running", "done", "expired")]
+        rows.append([store, *(_size(row) for row in states), number(states[-1]["purged_per_second"])])
+    return table(("bytes", "open", "done", "tombstone", "purged a second"), rows)
+
+
+def _size(row: Row) -> str:
+    """Write what a checkpoint takes, what when its table is rewritten, and of that what it keeps for others."""
+    anew = "" if row["rewritten_bytes"] is None else f" / {row['rewritten_bytes']:,.0f}"
+    kept = f" ({row['kept_bytes']:,})" if row["kept_bytes"] else ""
+    return f"{row['bytes']:,.0f}{anew}{kept}"
 
 
 def _growth(found: Found) -> str:

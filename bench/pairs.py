@@ -26,6 +26,7 @@ from retrysafe.stores.urls import AnyStore, open_store
 
 TASKS = (1, 16, 64, 256)
 _MOST = 20_000
+_WARM_UP = 1_000
 _SAMPLE = 50
 
 
@@ -88,6 +89,8 @@ async def _measure(run: Run) -> list[dict[str, Any]]:
             stores[kind.name] = store = open_store(run.stores.place(kind))
             stack.push_async_callback(store.aclose)
             await store.aopen()
+            # Connections are made when they are needed, and statements prepared.
+            await make_pairs(store, TASKS[-1], anew(asks[:_WARM_UP]), run.plan.pair_seconds)
         for number in range(run.plan.pair_rounds):
             run.tell(f"stores: round {number + 1} of {run.plan.pair_rounds}")
             for tasks in TASKS:

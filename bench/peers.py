@@ -56,7 +56,7 @@ def measure(run: Run) -> list[dict[str, Any]]:
         load, plain = (
             stack.enter_context(Child(*command)) for command in (("bench.load",), (KINDS[_APP].server, _APP))
         )
-        servers = _ours(run, stack) + _theirs(run, stack, skipped)
+        servers = _ready(_ours(run, stack) + _theirs(run, stack, skipped), skipped)
         load.wait_until_ready()
         plain.wait_until_ready()
         visitor = Visitor(load, run.plan, run.checks)
@@ -82,22 +82,19 @@ def measure(run: Run) -> list[dict[str, Any]]:
 
 def _ours(run: Run, stack: ExitStack) -> list[Server]:
     """Start our own guard on each store."""
-    kinds = [kind for kind in run.stores.wanted if kind.on_web]
-    servers = [
+    return [
         Server(
             _APP,
             f"{_OURS}, {kind.name}",
             stack.enter_context(Child(KINDS[_APP].server, _APP, run.stores.place(kind))),
         )
-        for kind in kinds
+        for kind in run.stores.wanted
+        if kind.on_web
     ]
-    for server in servers:
-        server.child.wait_until_ready()
-    return servers
 
 
 def _theirs(run: Run, stack: ExitStack, skipped: list[dict[str, Any]]) -> list[Server]:
-    """Install and start every peer on each of its stores."""
+    """Install every peer, and start it on each of its stores."""
     servers: list[Server] = []
     for peer in PEERS:
         run.tell(f"peers: {peer.name}")
@@ -110,17 +107,26 @@ def _theirs(run: Run, stack: ExitStack, skipped: list[dict[str, Any]]) -> list[S
             name = f"{peer.name}, {store}"
             url = _url(run, store)
             if url is None:
-                skipped.append(_skipped(name, "this machine has no such server"))
+                skipped.append(_skipped(name, "there is no such server"))
                 continue
             child = Child("bench.peer_server", peer.name, store, url, python=python, log=run.directory / "peers.log")
-            server = Server(_APP, name, stack.enter_context(child), faults={})
-            try:
-                child.wait_until_ready()
-            except ChildFailed as error:
-                skipped.append(_skipped(name, str(error)))
-            else:
-                servers.append(server)
+            servers.append(Server(_APP, name, stack.enter_context(child), faults={}))
     return servers
+
+
+def _ready(servers: list[Server], skipped: list[dict[str, Any]]) -> list[Server]:
+    """Wait for all of them; somebody else's that does not come takes no part."""
+    ready: list[Server] = []
+    for server in servers:
+        try:
+            server.child.wait_until_ready()
+        except ChildFailed as error:
+            if server.faults is None:
+                raise
+            skipped.append(_skipped(server.name, str(error)))
+        else:
+            ready.append(server)
+    return ready
 
 
 def _url(run: Run, store: str) -> str | None:
@@ -131,7 +137,11 @@ def _url(run: Run, store: str) -> str | None:
         return str(run.directory / "peer.db")
     needed = {"postgresql": "postgres"}.get(store, store)
     kind = next(kind for kind in STORES if kind.server == needed)
-    return run.stores.place(kind).partition("?")[0] if needed in run.stores.services else None
+    if needed not in run.stores.services:
+        return None
+    url = run.stores.place(kind).partition("?")[0]
+    # By itself the client refuses the 101st connection at once, and 64 requests of some peers want more.
+    return f"{url}?max_connections=1000" if store == "redis" else url
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from importlib import import_module
@@ -92,9 +93,25 @@ def _mariadb_rewrite(url: str) -> None:
         cursor.execute("OPTIMIZE TABLE retrysafe_checkpoint")
 
 
+def _nats(url: str) -> int:
+    return asyncio.run(_nats_streams(url))
+
+
+async def _nats_streams(url: str) -> int:
+    """Return what JetStream says that the bucket's streams take."""
+    server, _, bucket = url.partition("?")[0].rpartition("/")
+    connection = await import_module("nats").connect(server)
+    try:
+        streams = await connection.jetstream().streams_info()
+        return sum(each.state.bytes for each in streams if each.config.name.split("_")[1] == bucket)
+    finally:
+        await connection.close()
+
+
 _KNOWN = {
     "": Sizes(_sqlite, _sqlite_rewrite),
     "postgres": Sizes(_postgres, _postgres_rewrite),
     "redis": Sizes(_redis),
+    "nats": Sizes(_nats),
     "mariadb": Sizes(_mariadb, _mariadb_rewrite),
 }

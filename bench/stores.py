@@ -5,9 +5,13 @@ A store joins by a row. What this checkout has no store for, or this machine no 
 
 from __future__ import annotations
 
+import json
+import socket
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -47,9 +51,10 @@ KINDS = (
     Kind("redis", "redis", "persistence=everysec"),
     Kind("redis, synced always", "redis, synced always", "persistence=always", on_web=False),
     Kind("postgresql, asyncpg", "postgres", "driver=asyncpg"),
-    Kind("postgresql, psycopg", "postgres"),
+    Kind("postgresql, psycopg", "postgres", "driver=psycopg"),
     Kind("mariadb", "mariadb"),
     Kind("nats", "nats"),
+    Kind("nats, synced always", "nats, synced always", "synced=true"),
 )
 
 
@@ -74,7 +79,8 @@ SERVERS: dict[str, Callable[[], Service]] = {
     "redis, synced always": servers.redis,
     "postgres": _postgres,
     "mariadb": _later("mariadb"),
-    "nats": servers.nats,
+    "nats": partial(servers.nats, synced=False),
+    "nats, synced always": servers.nats,
 }
 
 
@@ -93,7 +99,7 @@ class Stores:
     skipped: list[str] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
-    _places: count[int] = field(default_factory=lambda: count(1))
+    _places: dict[str, count[int]] = field(default_factory=lambda: defaultdict(count))
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -108,7 +114,7 @@ class Stores:
 
     def place(self, kind: Kind) -> str:
         """Return the URL of an empty store that nobody else uses."""
-        number = next(self._places)
+        number = next(self._places[kind.server])
         mark = f"?{kind.options}" if kind.options else ""
         match kind.server:
             case "":
@@ -116,11 +122,12 @@ class Stores:
             case "postgres":
                 return _new_postgres(self.services["postgres"].url, f"place_{number}") + mark
             case "redis" | "redis, synced always" as name:
+                # It has 16 databases, and a run never uses as many at once.
                 return _new_redis(self.services[name].url, number % 16, always=name != "redis") + mark
             case "mariadb":
                 return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
             case name:
-                return self.services[name].url + mark
+                return f"{self.services[name].url}/place-{number}{mark}"
 
     def versions(self) -> dict[str, str]:
         """Ask each server what it is."""
@@ -201,6 +208,12 @@ def _redis_version(url: str) -> str:
     return f"Valkey {told['valkey_version']}" if "valkey_version" in told else f"Redis {told['redis_version']}"
 
 
+def _nats_version(url: str) -> str:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port)) as connection, connection.makefile("rb") as said:
+        return f"NATS {json.loads(said.readline().removeprefix(b'INFO '))['version']}"
+
+
 def _mariadb_version(url: str) -> str:
     with connect_mariadb(url) as connection:
         return f"MariaDB {connection.get_server_info().partition('-MariaDB')[0]}"
@@ -210,4 +223,5 @@ _VERSIONS: dict[str, Callable[[str], str]] = {
     "postgres": _postgres_version,
     "redis": _redis_version,
     "mariadb": _mariadb_version,
+    "nats": _nats_version,
 }

@@ -20,6 +20,7 @@ _RATIO = {
 _PEER = {"package": "other", "store": "memory", "skipped": None}
 _PAIRS = {"pairs_per_second": 900.0, "p50_ms": 1.0, "p99_ms": 2.0, "claim_p99_ms": 1.5, "cpu_us": 9.0}
 _PURGING = {"purging_pairs_per_second": 800.0, "purging_claim_p99_ms": 1.6, "purging_claim_p99_ratio": 1.1}
+_PURGED = {"purged_per_second": 7.0}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "http": [
         {"app": app, "connections": connections, "guard": guard, "kind": kind, "requests_per_second": 5000.0, **_RATIO}
@@ -35,15 +36,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "stores": [{"store": "sqlite", "tasks": tasks, **_PAIRS} for tasks in (1, 64)],
     "memory": [
-        {
-            "store": "redis",
-            "state": state,
-            "bytes": 389.0,
-            "kept_bytes": 200,
-            "rewritten_bytes": None,
-            "purged_per_second": 7,
-        }
-        for state in ("running", "done", "expired")
+        {"store": "redis", "state": state, "bytes": 389.0, "kept_bytes": kept, "rewritten_bytes": rewritten, **_PURGED}
+        for state, kept, rewritten in (("running", 200, None), ("done", 0, 300.0), ("expired", 0, None))
     ],
     "growth": [
         {"store": "sqlite", "rows": rows, "megabytes": 1.0, "purged_in_a_slice": 7, **_PAIRS, **_PURGING}
@@ -90,7 +84,7 @@ def test_the_page_shows_every_section() -> None:
     assert "2026-01-02, 2 cores of a processor" in shown["about"]
     assert "**0.70** (0.60–0.80, aim 0.75)" in shown["ratios"]
     assert "| sqlite | 90 | 50 | 40 |" in shown["alone"]
-    assert "| redis | 389 (200) | 389 (200) | 389 | – | 7 |" in shown["memory"]
+    assert "| redis | 389 (200) | 389 / 300 | 389 | 7 |" in shown["memory"]
     assert "1.6 (1.10 ×)" in shown["growth"]
     assert "| sqlite, 100,000 | 1 | 900 |" in shown["growth"]
     assert "| sqlite, 1,000,000 | 1 | 900 (100%) |" in shown["growth"]

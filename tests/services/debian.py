@@ -63,6 +63,11 @@ PROGRAMS = {
             ("rabbitmq-server",),
             "erlang-.*",
         ),
+        # An old one; the wheel has the latest.
+        Program("nats-server", "usr/sbin/nats-server", ("nats-server",), "nats-server"),
+        Program(
+            "redis-server", "usr/bin/redis-server", ("redis-server", "redis-tools"), "libatomic1|libjemalloc2|liblzf1"
+        ),
     )
 }
 

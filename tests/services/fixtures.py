@@ -8,6 +8,7 @@ import pytest
 
 from tests.services import servers
 from tests.services.databases import Databases
+from tests.services.redis_servers import Cluster, Pair
 from tests.services.service import Service
 
 
@@ -65,6 +66,27 @@ def own_redis() -> Iterator[Service]:
     """A Redis to kill."""
     with servers.redis() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[Service]:
+    """Debian's Redis, for all tests of this process."""
+    with servers.redis7() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    """A Cluster for all tests of this process."""
+    with servers.redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_pair() -> Iterator[Pair]:
+    """A primary to kill, its replica, and a Sentinel."""
+    with servers.redis_pair() as pair:
+        yield pair
 
 
 @pytest.fixture(scope="session")

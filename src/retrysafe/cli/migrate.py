@@ -83,6 +83,10 @@ def _schema(url: str) -> _Schema:
         return _of_file(file.path)
     if database is not None:
         return _of_database(database, shown(url))
+    if store.traits.name == "redis":
+        raise Misuse(
+            "a store in Redis has no tables: what it needs is made at first use", where=shown(url), fixes=["go on"]
+        )
     raise Misuse(
         f"this command knows no migrations of the store {store.traits.name}",
         where=shown(url),

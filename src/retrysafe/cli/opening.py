@@ -18,11 +18,12 @@ from retrysafe.stores.urls import AnyStore, open_store
 
 if TYPE_CHECKING:
     from retrysafe.stores.postgres import PostgresStore
+    from retrysafe.stores.redis import RedisStore
     from retrysafe.stores.sqlite import SQLiteStore
 
 STORE_URL = "RETRYSAFE_STORE_URL"
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
-_PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&#]*")
+_PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl|sentinel_)?password)=[^&#]*")
 _OURS = ("sqlite:", "postgresql:", "postgres:")
 _MIGRATE_OPTION = re.compile(r"(?<=[?&])migrate=[^&#]*&?")
 
@@ -86,6 +87,15 @@ def postgres_database(store: AnyStore) -> PostgresStore | None:
     from retrysafe.stores.postgres import PostgresStore  # noqa: PLC0415 - help must not load a driver
 
     return store if isinstance(store, PostgresStore) else None
+
+
+def redis_server(store: AnyStore) -> RedisStore | None:
+    """Return the store if it is in Redis, whose server this package knows how to look at."""
+    if store.traits.name != "redis":
+        return None
+    from retrysafe.stores.redis import RedisStore  # noqa: PLC0415 - help must not load a driver
+
+    return store if isinstance(store, RedisStore) else None
 
 
 def missing_file(store_url: str, path: str) -> Complaint:

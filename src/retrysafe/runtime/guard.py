@@ -128,8 +128,8 @@ class RetrySafe:
         self.scan_seconds = None if scan is None else scan.total_seconds()
         self.default_policy = policy or Policy()
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
-        self._routes = Routes(self.default_policy, methods)
         places = _checked(store, principal, fingerprint_secrets, scan)
+        self._routes = Routes(self.default_policy, methods, places[0].traits.forgetful)
         self._engines = self._join(*places, pepper=pepper, max_waiters=max_waiters, transactions=transactions)
 
     def _join(self, store: Store, secrets: Sequence[Secret], **further: Any) -> Engines:  # noqa: ANN401 - see Engines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote
 
 from retrysafe.errors import ConfigurationError
+from retrysafe.protocol.model import Mode
 from retrysafe.protocol.policy import Policy
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_PATHS = 1000
 _LONG_PATH = 200
+_REMEMBERED = frozenset({Mode.STEPS, Mode.TRANSACTION})
 
 _ROUTE = re.compile(r"(?P<methods>[A-Z*]+(?:,[A-Z]+)*) (?P<path>/\S*)")
 
@@ -49,13 +51,19 @@ class Routes:
         policies: the declared operations' policies, by name.
     """
 
-    def __init__(self, default: Policy, methods: Iterable[str]) -> None:
+    def __init__(self, default: Policy, methods: Iterable[str], forgetful: str | None = None) -> None:
         """Start with no declaration.
 
         Args:
             default: guards operations that are not declared.
             methods: HTTP methods of operations that are guarded without being declared (K7).
+            forgetful: why the store can't hold operations that must not be forgotten (D3).
+
+        Raises:
+            ConfigurationError: the store can't hold operations of the default policy.
         """
+        self._forgetful = forgetful
+        self._check(default)
         self._default = default
         self._methods = frozenset(method.upper() for method in methods)
         self._routes: list[Route] = []
@@ -76,9 +84,14 @@ class Routes:
             raise ConfigurationError(problems)
         changes = dict(changes)
         policy = replace(changes.pop("policy", self._default), **changes)
+        self._check(policy)
         self._found = {}
         self.policies[label] = policy
         self._routes.extend(_route(route, label, policy) for route in routes)
+
+    def _check(self, policy: Policy) -> None:
+        if self._forgetful is not None and policy.mode in _REMEMBERED:
+            raise ConfigurationError([f"mode {policy.mode} needs a store that does not forget: {self._forgetful}"])
 
     def exempt(self, routes: Sequence[str]) -> None:
         """Leave some routes alone."""

@@ -24,6 +24,8 @@ class Durability(StrEnum):
 
     PROCESS = "process"
     """Nothing: it lives in the process."""
+    PERIODIC = "periodic"
+    """The end of its server; power loss of its node, but for the latest second or two."""
     NODE = "node"
     """Power loss of its node."""
     REPLICATED = "async-replicated"
@@ -52,6 +54,9 @@ class Traits(msgspec.Struct, frozen=True):
         clock: whose instants it compares (C2).
         durability: what its acknowledged write survives.
         capabilities: what it can do beyond its verbs.
+        forgetful: set where the store's server may end while the application lives, and forget what it acknowledged:
+            one sentence with the fix. The effects of steps and of transactions outlive that, and nobody would know of
+            them: these modes are refused.
         margin_seconds: by how much the clocks of its processes may differ; with ``Clock.MARGIN`` the store adds it to
             every lease that it writes, so that a process whose clock is ahead by as much takes nothing over too early.
     """
@@ -60,6 +65,7 @@ class Traits(msgspec.Struct, frozen=True):
     clock: Clock
     durability: Durability
     capabilities: frozenset[Capability]
+    forgetful: str | None = None
     margin_seconds: float = 0.0
 
 

@@ -23,6 +23,16 @@ _OURS = {
     "sqlite": "retrysafe.stores.sqlite",
     "postgresql": "retrysafe.stores.postgres",
     "postgres": "retrysafe.stores.postgres",
+    "nats": "retrysafe.stores.nats",
+    "tls": "retrysafe.stores.nats",
+    "redis": "retrysafe.stores.redis",
+    "rediss": "retrysafe.stores.redis",
+    "valkey": "retrysafe.stores.redis",
+    "valkeys": "retrysafe.stores.redis",
+    "redis+sentinel": "retrysafe.stores.redis",
+    "rediss+sentinel": "retrysafe.stores.redis",
+    "redis+cluster": "retrysafe.stores.redis",
+    "rediss+cluster": "retrysafe.stores.redis",
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -8,7 +8,7 @@ from functools import partial
 
 from retrysafe.cli.complaints import Complaint
 from retrysafe.cli.doctor.findings import Finding, Level
-from retrysafe.cli.opening import named, opened, postgres_database, shown, sqlite_file
+from retrysafe.cli.opening import named, opened, postgres_database, redis_server, shown, sqlite_file
 from retrysafe.cli.operations import is_abandoned
 from retrysafe.cli.words import counted, duration
 from retrysafe.errors import RetrySafeError
@@ -52,7 +52,7 @@ def store_checks(store_url: str) -> Iterator[Finding]:
 
 def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
     """Look at what only one kind of store has; a failure means that it can't be used."""
-    file, database = sqlite_file(store), postgres_database(store)
+    file, database, server = sqlite_file(store), postgres_database(store), redis_server(store)
     if file is not None:
         from retrysafe.cli.doctor.sqlite import file_checks  # noqa: PLC0415 - it loads the driver
 
@@ -61,6 +61,10 @@ def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
         from retrysafe.cli.doctor.postgres import server_checks  # noqa: PLC0415 - as above
 
         yield from server_checks(database, url)
+    if server is not None:
+        from retrysafe.cli.doctor import redis  # noqa: PLC0415 - as above
+
+        yield from redis.server_checks(server)
 
 
 def _opened_checks(store: Store, url: str) -> Iterator[Finding]:
@@ -87,6 +91,9 @@ def _durability(store: Store) -> Finding:
             )
             text = "an acknowledged write may be lost with the power, and its operation then runs twice"
             return Finding(Level.WARN, "durability", text, fix)
+        case Durability.PERIODIC:
+            text = "power loss may cost the writes of the latest second or two, and their operations then run twice"
+            return Finding(Level.WARN, "durability", text, "CONFIG SET appendfsync always, and persistence=always")
         case Durability.REPLICATED:
             text = "replicated asynchronously: a failover may lose the latest writes, and their operations run twice"
             return Finding(

@@ -34,7 +34,7 @@ class AttemptVerbs(Ledger):
         now = yield from self._now()
         row, verdict = attempts.claim(None, ask, now, self._numbers.next(now), self._margin_seconds)
         body = encode_row(row)
-        [revision] = yield from statements.write([Change(row.digest, None, body, None, facts_of(row))])
+        [revision] = yield from statements.write([Change(row.digest, None, body, None, facts_of(row), now)])
         if revision is not None:
             self._shelf.put(row, Loaded(row.digest, body, revision))
             return verdict

@@ -137,7 +137,7 @@ class Ledger:
             return Try(place, None, None, task.unreadable[0], is_sure)
         before = None if row is None else facts_of(row)
         row, reply = task.act(row, now)
-        change = None if row is None else _change_to(row, task.digest, met, before)
+        change = None if row is None else _change_to(row, met, before, now)
         return Try(place, row, change, reply, is_sure)
 
     def _remembered(self, digests: Sequence[bytes]) -> dict[bytes, Loaded]:
@@ -184,12 +184,12 @@ def _one_each(tasks: Sequence[Task[T]], replies: Mapping[int, T]) -> Iterator[in
             yield place
 
 
-def _change_to(row: Row, digest: bytes, met: Loaded | None, before: Facts | None) -> Change | None:
+def _change_to(row: Row, met: Loaded | None, before: Facts | None, now: float) -> Change | None:
     """Return the change that makes a document what it is to be; None when it is that."""
     revision = None if met is None else met.revision
     if row.gone and not row.outbox and not row.audit:
-        return None if met is None else Change(digest, revision, None, before, None)
+        return None if met is None else Change(row.digest, revision, None, before, None, now)
     body = encode_row(row)
     if met is not None and met.body == body:
         return None
-    return Change(digest, revision, body, before, facts_of(row))
+    return Change(row.digest, revision, body, before, facts_of(row), now)

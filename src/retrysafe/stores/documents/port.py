@@ -55,6 +55,8 @@ class Facts(NamedTuple):
         purge_at: when a purge would find work here.
         outbox_at: when its first message is due.
         audit_at: since when a line waits to be copied.
+        forget_at: when all of it may be dropped, by a time to live of the store's own, say: its tombstone is over, and
+            nothing waits to leave. None while it is open or parked (S10), or anything waits.
     """
 
     number: int
@@ -63,6 +65,7 @@ class Facts(NamedTuple):
     purge_at: float | None
     outbox_at: float | None
     audit_at: float | None
+    forget_at: float | None
 
     def at(self, index: Index) -> float | None:
         """Return the instant under which an index has the document."""
@@ -78,6 +81,7 @@ class Change(NamedTuple):
         body: what it becomes; None: it is deleted.
         before: the facts of what is there, None for nothing.
         after: the facts of what it becomes, None for nothing.
+        now: when it was decided, by the store's clock.
     """
 
     digest: bytes
@@ -85,6 +89,7 @@ class Change(NamedTuple):
     body: bytes | None
     before: Facts | None
     after: Facts | None
+    now: float
 
 
 class Loaded(NamedTuple):
@@ -207,4 +212,5 @@ def facts_of(row: Row) -> Facts:
         purge_at=None if purge_at == inf else purge_at,
         outbox_at=min((sending.due_at for sending in row.outbox), default=None),
         audit_at=min((line.at for line in row.audit), default=None),
+        forget_at=None if purge_at == inf or row.outbox or row.audit else row.tombstone_until,
     )

@@ -1,0 +1,210 @@
+"""Connections for threads: each is lent to one thread for one exchange."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from retrysafe.errors import StoreUnavailable
+from retrysafe.stores.redis.calls import Call, Reply, Words
+from retrysafe.stores.redis.resp import (
+    ReplyError,
+    check_waited,
+    is_unknown_script,
+    lost,
+    packed,
+    packed_command,
+    packed_whole,
+    reader,
+    translated,
+)
+from retrysafe.stores.redis.settings import Settings
+
+_CHUNK_BYTES = 65_536
+
+
+class Line:
+    """One connection that blocks.
+
+    Raises:
+        StoreUnavailable: the server is not there, not ready, or refuses us.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reader = reader()
+        try:
+            self.socket = socket.create_connection((settings.host, settings.port), settings.timeout_seconds)
+        except OSError as error:
+            raise lost(error) from error
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if settings.tls is not None:
+                self.socket = settings.tls.context().wrap_socket(self.socket, server_hostname=settings.host)
+            _check(self._exchange(list(map(packed_command, settings.handshake()))))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise lost(error) from error
+            raise
+
+    def exchange(self, calls: Sequence[Call]) -> Sequence[Reply]:
+        """Run scripts, all on their way together.
+
+        Whatever goes wrong besides an answer of the server's closes the connection, so that the answer to this is never
+        mistaken for one to something else.
+
+        Raises:
+            StoreUnavailable: nothing is known about any of them (D4).
+        """
+        try:
+            replies = self._settled([packed(call) for call in calls])
+            unknown = [number for number, reply in enumerate(replies) if is_unknown_script(reply)]
+            if unknown:
+                again = self._settled([packed_whole(calls[number]) for number in unknown])
+                for number, reply in zip(unknown, again, strict=True):
+                    replies[number] = reply
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise lost(error) from error
+            raise
+        _check(replies)
+        return replies
+
+    def command(self, words: Words) -> object:
+        """Send a command that is no script's, and return what is answered, an error too."""
+        try:
+            [reply] = self._exchange([packed_command(words)])
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise lost(error) from error
+            raise
+        return reply
+
+    def is_quiet(self) -> bool:
+        """Tell whether the connection is open and has nothing to say, as it should when nobody asked."""
+        self.socket.settimeout(0)
+        try:
+            # One byte would be an answer to nobody; none at all is the end.
+            self.socket.recv(1, 0 if self._settings.tls else socket.MSG_PEEK)
+        except (BlockingIOError, OSError) as answer:
+            return isinstance(answer, BlockingIOError) or _wants_more(answer)
+        else:
+            return False
+        finally:
+            self.socket.settimeout(self._settings.timeout_seconds)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _settled(self, commands: list[bytes]) -> list[Any]:
+        if not self._settings.wait:
+            return self._exchange(commands)
+        *replies, waited = self._exchange([*commands, packed_command(self._settings.waiting)])
+        problem = check_waited(waited, self._settings.wait)
+        if problem is not None:
+            raise problem
+        return replies
+
+    def _exchange(self, commands: list[bytes]) -> list[Any]:
+        self.socket.sendall(b"".join(commands))
+        replies: list[Any] = []
+        gets, feed = self._reader.gets, self._reader.feed
+        while len(replies) < len(commands):
+            reply = gets()
+            if reply is not False:
+                replies.append(reply)
+                continue
+            some = self.socket.recv(_CHUNK_BYTES)
+            if not some:
+                raise ConnectionResetError("the server closed the connection")
+            feed(some)
+        return replies
+
+
+class Lines:
+    """Connections that are kept for threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slots = threading.Semaphore(settings.pool)
+        self._resting: deque[Line] = deque()
+        self._every: set[Line] = set()
+        self._closed = False
+
+    def exchange(self, calls: Sequence[Call]) -> Sequence[Reply]:
+        """Run scripts on a connection that nobody else uses meanwhile; see :meth:`Line.exchange`."""
+        if not calls:
+            return ()
+        with self._line() as line:
+            return line.exchange(calls)
+
+    def command(self, words: Words) -> object:
+        """Send any other command; see :meth:`Line.command`."""
+        with self._line() as line:
+            return line.command(words)
+
+    def close(self) -> None:
+        """Close what rests, and what is given back from now on."""
+        self._closed = True
+        while self._resting:
+            self._drop(self._resting.pop())
+
+    def disown(self) -> None:
+        """Close a forked child's copies, without a word to the server: the connections are its parent's."""
+        for line in self._every:
+            # Not `close` of a connection with TLS, which says good-bye in the parent's name.
+            socket.close(line.socket.detach())
+
+    @contextmanager
+    def _line(self) -> Generator[Line]:
+        if not self._slots.acquire(timeout=self._settings.timeout_seconds):
+            raise StoreUnavailable(f"Redis: all {self._settings.pool} connections are in use: raise pool=")
+        try:
+            line = self._take()
+            try:
+                yield line
+            finally:
+                if line.socket.fileno() < 0 or self._closed:
+                    self._drop(line)
+                else:
+                    self._resting.append(line)
+        finally:
+            self._slots.release()
+
+    def _take(self) -> Line:
+        while self._resting:
+            try:
+                line = self._resting.pop()
+            except IndexError:
+                break
+            if line.is_quiet():
+                return line
+            self._drop(line)
+        line = Line(self._settings)
+        self._every.add(line)
+        return line
+
+    def _drop(self, line: Line) -> None:
+        self._every.discard(line)
+        line.close()
+
+
+def _check(replies: Sequence[object]) -> None:
+    for reply in replies:
+        if isinstance(reply, ReplyError):
+            raise translated(reply)
+
+
+def _wants_more(error: OSError) -> bool:
+    """Tell whether it is TLS that has read less than one of its records."""
+    import ssl  # noqa: PLC0415 - where there is TLS it is there
+
+    return isinstance(error, ssl.SSLWantReadError)
