@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.services import debian, redis_servers
+from tests.services.mariadb import mariadb
 from tests.services.rabbitmq import rabbitmq
 from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
@@ -18,6 +19,7 @@ from tests.services.service import Service, is_open_to_all, missing, says
 __all__ = [
     "dynamodb",
     "kafka",
+    "mariadb",
     "nats",
     "nats_cluster",
     "old_nats",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from retrysafe.cli.complaints import Complaint, Misuse
-from retrysafe.cli.opening import given, named, postgres_database, shown, sqlite_file, store_argument
+from retrysafe.cli.opening import given, mysql_database, named, postgres_database, shown, sqlite_file, store_argument
 from retrysafe.cli.terminal import say, say_json
 from retrysafe.cli.words import counted
 from retrysafe.errors import RetrySafeError
 
 if TYPE_CHECKING:
+    from retrysafe.stores.mysql import MySQLStore
     from retrysafe.stores.postgres import PostgresStore
     from retrysafe.stores.postgres.schema import Phase
     from retrysafe.stores.sql.migrations import Migration
@@ -84,7 +85,7 @@ def migrate(*, store_url: str | None, phase: Phase | None, as_sql: bool, as_json
 
 def _schema(url: str, phase: Phase | None) -> _Schema:
     store = named(url)
-    file, database = sqlite_file(store), postgres_database(store)
+    file, database, mysql = sqlite_file(store), postgres_database(store), mysql_database(store)
     if database is not None:
         return _of_database(database, shown(url), phase)
     if store.traits.name == "redis":
@@ -99,6 +100,8 @@ def _schema(url: str, phase: Phase | None) -> _Schema:
         )
     if file is not None:
         return _of_file(file.path)
+    if mysql is not None:
+        return _of_mysql(mysql, shown(url))
     raise Misuse(
         f"this command knows no migrations of the store {store.traits.name}",
         where=shown(url),
@@ -128,6 +131,19 @@ def _of_database(store: PostgresStore, place: str, phase: Phase | None) -> _Sche
         known=schema.migrations(),
         pending=partial(schema.pending, store.settings),
         migrate=partial(schema.migrate, store.settings, phase),
+        sql=schema.migrations_sql,
+    )
+
+
+def _of_mysql(store: MySQLStore, place: str) -> _Schema:
+    from retrysafe.stores.mysql import schema  # noqa: PLC0415 - as above
+
+    return _Schema(
+        kind="database",
+        place=place,
+        known=schema.migrations(),
+        pending=partial(schema.pending, store.settings),
+        migrate=partial(schema.migrate, store.settings),
         sql=schema.migrations_sql,
     )
 

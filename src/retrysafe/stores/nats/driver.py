@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
 from retrysafe.stores.documents.statements import afetch
 from retrysafe.stores.documents.verbs import DocumentVerbs
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats.bucket import Bucket
-from retrysafe.stores.nats.clock import NOW, ServerInstants
+from retrysafe.stores.nats.clock import LEARN, ServerInstants
 from retrysafe.stores.nats.connect import connecting
 from retrysafe.stores.nats.documents import Documents
 from retrysafe.stores.nats.keeping import Keeping
@@ -65,17 +68,28 @@ class NatsStore:
         connect: Connect | None = None,
     ) -> None:
         _check(servers, bucket, replicas, connect)
+        self._again: Final = partial(
+            NatsStore,
+            servers,
+            bucket=bucket,
+            replicas=replicas,
+            synced=synced,
+            timeout=timeout,
+            options=options,
+            connect=connect,
+        )
         self.traits = Traits(
             name="nats",
             clock=Clock.SERVER,
             durability=_durability(replicas, synced=synced),
             capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
         )
-        self.verbs: Verbs = DocumentVerbs(ServerInstants())
         self._keeping: Final = Keeping(Bucket(bucket, replicas))
+        verbs = DocumentVerbs(ServerInstants(self._keeping.clock))
+        self.verbs: Verbs = verbs
         seconds = timeout.total_seconds()
         connect = connect or connecting(list(servers), dict(options or {}), seconds)
-        self._wires: Final = Wires(connect, self._keeping, seconds)
+        self._wires: Final = Wires(connect, self._keeping, seconds, verbs.start_over)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._wires.abandon)
 
@@ -106,6 +120,12 @@ class NatsStore:
     def close(self) -> None:
         """Close the connection for threads, and their thread; an event loop's is closed with :meth:`aclose`."""
         self._wires.close_threads()
+
+    def with_clock(self, wall: Callable[[], float]) -> NatsStore:
+        """Return a store on the same bucket, by a wall clock of this process: for tests (C2)."""
+        store = self._again()
+        store.verbs = DocumentVerbs(HostInstants(HostClock(wall)))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, on this event loop."""
@@ -142,8 +162,9 @@ class NatsStore:
         documents = Documents(await self._wires.wire(), self._keeping)
 
         async def fetch(statement: Statement) -> Answer:
-            if statement is NOW:
-                return Answer([(await documents.now(),)])
+            if statement is LEARN:
+                await documents.learn()
+                return Answer()
             return await afetch(documents, statement)
 
         return await arun(program(), fetch)
