@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 import redis as library
-import valkey
 
 from retrysafe.stores.redis import RedisStore, from_clients, from_url
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from tests.services.redis_servers import Cluster
 from tests.services.service import Service
 from tests.stores.redis.tools import a_prefix, by_hand
@@ -37,6 +36,14 @@ class TestValkey(StoreContract):
         store.close()
 
 
+class TestValkeyOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self, redis: Service) -> Iterator[RedisStore]:
+        store = from_url(f"{redis.url}?persistence=always&prefix={a_prefix()}")
+        yield store
+        store.close()
+
+
 class TestRedis7(StoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, redis7: Service) -> Iterator[RedisStore]:
@@ -59,10 +66,3 @@ class TestClientOfRedisPy(StoreContract):
         with library.Redis.from_url(redis.url) as client:
             loops = library.asyncio.Redis.from_url(redis.url)
             yield _ClosingItsClient(from_clients(client, loops, prefix=a_prefix()), loops, clock)
-
-
-class TestClientOfValkeyPy(StoreContract):
-    @pytest.fixture
-    def store(self, clock: ManualClock, redis: Service) -> Iterator[RedisStore]:
-        with valkey.Valkey.from_url(redis.url) as client:
-            yield by_hand(from_clients(client, prefix=a_prefix()), clock)

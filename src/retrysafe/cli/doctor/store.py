@@ -8,7 +8,7 @@ from functools import partial
 
 from retrysafe.cli.complaints import Complaint
 from retrysafe.cli.doctor.findings import Finding, Level
-from retrysafe.cli.opening import named, opened, postgres_database, redis_server, shown, sqlite_file
+from retrysafe.cli.opening import mysql_database, named, opened, postgres_database, redis_server, shown, sqlite_file
 from retrysafe.cli.operations import is_abandoned
 from retrysafe.cli.words import counted, duration
 from retrysafe.errors import RetrySafeError
@@ -58,6 +58,7 @@ def store_checks(store_url: str) -> Iterator[Finding]:
 def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
     """Look at what only one kind of store has; a failure means that it can't be used."""
     file, database, server = sqlite_file(store), postgres_database(store), redis_server(store)
+    mysql = mysql_database(store)
     if file is not None:
         from retrysafe.cli.doctor.sqlite import file_checks  # noqa: PLC0415 - it loads the driver
 
@@ -66,6 +67,10 @@ def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
         from retrysafe.cli.doctor.postgres import server_checks  # noqa: PLC0415 - as above
 
         yield from server_checks(database, url)
+    if mysql is not None:
+        from retrysafe.cli.doctor.mysql import mysql_checks  # noqa: PLC0415 - as above
+
+        yield from mysql_checks(mysql, url)
     if server is not None:
         from retrysafe.cli.doctor import redis  # noqa: PLC0415 - as above
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Final, TypeVar, cast
 
 import msgspec
 
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt
 from retrysafe.stores.base import Capability, Clock, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
 from retrysafe.stores.program import Answer, Factory, Statement, run
-from retrysafe.stores.redis.calls import Call, Keys
+from retrysafe.stores.redis.calls import Call, Introduction, Keys
 from retrysafe.stores.redis.connections import Transport
 from retrysafe.stores.redis.layout import LAYOUT
 from retrysafe.stores.redis.server import FSYNC, STATE, Facts, durability, facts, problems
@@ -110,6 +112,13 @@ class RedisStore:
         self._meta = None
         self._transport.close()
 
+    def with_clock(self, wall: Callable[[], float]) -> RedisStore:
+        """Return a store over the same connections, by a wall clock of this process: for tests (C2)."""
+        host = HostClock(wall)
+        store = copy(self)
+        store.verbs = RedisVerbs(self.keys, lambda: repr(host.now()))
+        return store
+
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, without blocking the loop."""
         opened = self._meta
@@ -153,6 +162,7 @@ class RedisStore:
             raise StoreCorrupt("Redis: what the store keeps for ever can't be read") from error
         if version > LAYOUT:
             raise SchemaMismatch(version, LAYOUT)
+        self._transport.introduce(Introduction(Call("meta", (self.keys.meta,), ("", there)), there))
         return Meta(pepper, secret, version)
 
     def _fetch(self, statement: Statement) -> Answer:
