@@ -34,9 +34,9 @@ class CarelessMachine(StoreMachine):
 
 
 TestCarefulModel = CarefulMachine.TestCase
-TestCarefulModel.settings = settings(max_examples=60, stateful_step_count=40)
+TestCarefulModel.settings = settings(max_examples=40, stateful_step_count=40)
 TestCarelessModel = CarelessMachine.TestCase
-TestCarelessModel.settings = settings(max_examples=60, stateful_step_count=40)
+TestCarelessModel.settings = settings(max_examples=40, stateful_step_count=40)
 
 
 def test_a_program_for_a_database_is_refused(clock: ManualClock) -> None:

@@ -37,7 +37,9 @@ def test_of_all_who_want_a_key_exactly_one_gets_it(store: NatsStore, nats: Servi
 
 def test_of_many_tasks_who_want_one_key_exactly_one_gets_it(store: NatsStore) -> None:
     """C1: fifty of one process."""
-    verdicts = Runner(store, "async").together([partial(store.verbs.claim, an_ask()) for _ in range(50)])
+    runner = Runner(store, "async")
+    verdicts = runner.together([partial(store.verbs.claim, an_ask()) for _ in range(50)])
+    runner.close()
     assert sum(isinstance(verdict, Claimed) for verdict in verdicts) == 1
     assert sum(isinstance(verdict, InFlight) for verdict in verdicts) == 49
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ from retrysafe.stores.nats.clock import LEARN, ServerInstants
 from retrysafe.stores.nats.connect import connecting
 from retrysafe.stores.nats.documents import Documents
 from retrysafe.stores.nats.keeping import Keeping
+from retrysafe.stores.nats.watching import watching
 from retrysafe.stores.nats.wire import Connect
 from retrysafe.stores.nats.wires import Wires
 from retrysafe.stores.program import Answer, Factory, Statement, arun
@@ -82,7 +84,7 @@ class NatsStore:
             name="nats",
             clock=Clock.SERVER,
             durability=_durability(replicas, synced=synced),
-            capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
+            capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED, Capability.NOTIFY}),
         )
         self._keeping: Final = Keeping(Bucket(bucket, replicas))
         verbs = DocumentVerbs(ServerInstants(self._keeping.clock))
@@ -116,6 +118,10 @@ class NatsStore:
     def query(self, program: Factory[T]) -> T:
         """Run a program that only reads."""
         return self._wires.portal.run(self._arun(program))
+
+    def watch(self, digest: bytes, seconds: float, wake: Callable[[], None]) -> AbstractContextManager[None]:  # noqa: ARG002 - it ends with its context
+        """Have ``wake`` called when an operation has its outcome; see :class:`~retrysafe.stores.base.Notifier`."""
+        return watching(self._wires, self._keeping.bucket, digest, wake)
 
     def close(self) -> None:
         """Close the connection for threads, and their thread; an event loop's is closed with :meth:`aclose`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from retrysafe.errors import StoreUnavailable
@@ -39,13 +39,16 @@ class Portal:
         Raises:
             StoreUnavailable: the portal was closed meanwhile.
         """
-        with self._guard:
-            # Behind the guard, so that it is ahead of a close.
-            running = asyncio.run_coroutine_threadsafe(coroutine, self._running())
         try:
-            return running.result()
+            return self.start(coroutine).result()
         except CancelledError:
             raise StoreUnavailable("NATS: the store was closed meanwhile") from None
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the thread's loop without waiting for it."""
+        with self._guard:
+            # Behind the guard, so that it is ahead of a close.
+            return asyncio.run_coroutine_threadsafe(coroutine, self._running())
 
     def close(self) -> None:
         """Stop the thread, once its loop is idle."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any, Final, cast
 
@@ -68,7 +68,7 @@ class Wire:
         self._answers: dict[str, tuple[asyncio.Future[Msg], float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._floods: set[asyncio.Queue[Msg | None]] = set()
+        self._queues: set[asyncio.Queue[Msg | None]] = set()
 
     @classmethod
     async def open(cls, connect: Connect, timeout_seconds: float) -> Wire:
@@ -164,7 +164,7 @@ class Wire:
         queue: asyncio.Queue[Msg | None] = asyncio.Queue()
         found: list[Msg] = []
         inbox: str = self.client.new_inbox()
-        self._floods.add(queue)
+        self._queues.add(queue)
         try:
             # One of its own: what is delivered has the subject under which it was stored.
             subscription = await self._listen(inbox, queue.put)
@@ -184,8 +184,25 @@ class Wire:
         except (NatsError, OSError) as error:
             raise StoreUnavailable(f"NATS: {error}") from error
         finally:
-            self._floods.discard(queue)
+            self._queues.discard(queue)
         return found
+
+    @asynccontextmanager
+    async def listening(self, subject: str) -> AsyncGenerator[asyncio.Queue[Msg | None]]:
+        """Subscribe to a subject: what comes is in the queue; None says that the connection was lost."""
+        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            subscription = await self._listen(subject, queue.put)
+            try:
+                yield queue
+            finally:
+                if self.is_open:
+                    await subscription.unsubscribe()
+        except (NatsError, OSError) as error:
+            raise StoreUnavailable(f"NATS: {error}") from error
+        finally:
+            self._queues.discard(queue)
 
     async def _publish(self, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         if not self.is_open:
@@ -236,8 +253,8 @@ class Wire:
                 answer.set_exception(StoreUnavailable(reason))
                 # Whoever asked may have gone.
                 answer.exception()
-        for flood in self._floods:
-            flood.put_nowait(None)
+        for queue in self._queues:
+            queue.put_nowait(None)
 
 
 def ack_of(message: Msg) -> Ack:
