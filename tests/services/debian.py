@@ -65,6 +65,7 @@ PROGRAMS = {
         ),
         # Its tools are in other packages; the server makes its own tables.
         Program("mariadbd", "usr/sbin/mariadbd", ("mariadb-server-core",), "libaio1.*|liburing2"),
+        Program("pgbouncer", "usr/sbin/pgbouncer", ("pgbouncer",), r"libevent-.*|libc-ares2.*"),
         # An old one; the wheel has the latest.
         Program("nats-server", "usr/sbin/nats-server", ("nats-server",), "nats-server"),
         Program(

@@ -28,6 +28,11 @@ _WHOSE = {
     Clock.MARGIN: "each process's own, with a margin",
 }
 
+_DURABLE = {
+    "sqlite": "leave out synchronous=normal",
+    "nats": "set sync_interval: always in the server's jetstream block and say synced=true, or use replicas=3",
+}
+
 
 def store_checks(store_url: str) -> Iterator[Finding]:
     """Look at a store, from the file up.
@@ -89,11 +94,7 @@ def _opened_checks(store: Store, url: str) -> Iterator[Finding]:
 def _durability(store: Store) -> Finding:
     match store.traits.durability:
         case Durability.PROCESS:
-            fix = (
-                "leave out synchronous=normal"
-                if store.traits.name == "sqlite"
-                else "use a store that survives power loss"
-            )
+            fix = _DURABLE.get(store.traits.name, "use a store that survives power loss")
             text = "an acknowledged write may be lost with the power, and its operation then runs twice"
             return Finding(Level.WARN, "durability", text, fix)
         case Durability.PERIODIC:
