@@ -34,7 +34,7 @@ PAGES = {
     )
 }
 
-LANGUAGES_TO_READ = {"http", "sh", "sql", "text"}
+LANGUAGES_TO_READ = {"http", "sh", "sql", "text", "toml"}
 """Of blocks that only show something."""
 
 _PATIENCE_SECONDS = 30.0

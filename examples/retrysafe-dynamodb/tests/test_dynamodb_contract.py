@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import OwnClockContract, StoreContract
+from retrysafe.testing.runner import Runner
 from retrysafe_dynamodb import DynamoDBStore
 from tests.services.service import Service
 
@@ -24,6 +25,14 @@ def table(dynamodb: Service, monkeypatch: pytest.MonkeyPatch) -> Callable[..., D
 
 
 class TestDynamoDBStore(StoreContract):
+    @pytest.fixture
+    def runner(self, store: DynamoDBStore) -> Iterator[Runner]:
+        """Go through the async face, which runs the sync one in a thread: so each promise is checked through both."""
+        runner = Runner(store, "async")
+        runner.open()
+        yield runner
+        runner.close()
+
     @pytest.fixture
     def store(self, table: Callable[..., DynamoDBStore], clock: ManualClock) -> DynamoDBStore:
         return table().with_clock(clock)

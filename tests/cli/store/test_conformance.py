@@ -47,6 +47,15 @@ def test_a_store_that_cannot_be_emptied_is_told_so_once(command: Command) -> Non
     assert "stopped: the store can't be emptied by its own verbs (S10): a purge leaves operations" in done.stdout
 
 
+def test_a_store_that_cannot_be_reached_is_said_to_be_once(command: Command) -> None:
+    """D1: not once for each promise."""
+    done = command("store", "conformance", "sqlite:////no/such/folder/x.db", "--scratch")
+    assert done.returncode == 1
+    [stopped, kept] = done.stdout.splitlines()
+    assert "unable to open database file" in stopped
+    assert kept.startswith("0 promises kept through no face")
+
+
 def test_a_store_whose_clock_cannot_be_moved_is_not_checked_by_half(command: Command) -> None:
     done = command("store", "conformance", "shelf://fixed")
     assert (done.returncode, done.stdout) == (1, "")

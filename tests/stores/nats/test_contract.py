@@ -4,12 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from retrysafe.stores.clock import HostClock
-from retrysafe.stores.documents.verbs import DocumentVerbs
-from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats import NatsStore
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from retrysafe.testing.runner import Runner
 from tests.services import servers
 from tests.services.service import Service
@@ -18,9 +15,16 @@ from tests.services.service import Service
 class TestNatsStore(StoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, nats: Service, bucket: str) -> Iterator[NatsStore]:
-        store = NatsStore([nats.url], bucket=bucket, synced=True)
         # Its promises are about instants, which only a clock that moves by hand can bring about.
-        store.verbs = DocumentVerbs(HostInstants(HostClock(clock)))
+        store = NatsStore([nats.url], bucket=bucket, synced=True).with_clock(clock)
+        yield store
+        store.close()
+
+
+class TestNatsStoreOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self, nats: Service, bucket: str) -> Iterator[NatsStore]:
+        store = NatsStore([nats.url], bucket=bucket, synced=True)
         yield store
         store.close()
 
@@ -34,9 +38,7 @@ def old_nats() -> Iterator[Service]:
 class TestNatsStoreOnAnOldServer(StoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, old_nats: Service, bucket: str) -> NatsStore:
-        store = NatsStore([old_nats.url], bucket=bucket)
-        store.verbs = DocumentVerbs(HostInstants(HostClock(clock)))
-        return store
+        return NatsStore([old_nats.url], bucket=bucket).with_clock(clock)
 
     @pytest.fixture
     def runner(self, store: NatsStore) -> Iterator[Runner]:

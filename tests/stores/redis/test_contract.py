@@ -8,7 +8,7 @@ import redis as library
 
 from retrysafe.stores.redis import RedisStore, from_clients, from_url
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.contract import StoreContract
+from retrysafe.testing.contract import OwnClockContract, StoreContract
 from tests.services.redis_servers import Cluster
 from tests.services.service import Service
 from tests.stores.redis.tools import a_prefix, by_hand
@@ -33,6 +33,14 @@ class TestValkey(StoreContract):
     def store(self, clock: ManualClock, redis: Service) -> Iterator[RedisStore]:
         store = from_url(f"{redis.url}?persistence=always&prefix={a_prefix()}")
         yield by_hand(store, clock)
+        store.close()
+
+
+class TestValkeyOnItsOwnClock(OwnClockContract):
+    @pytest.fixture
+    def store(self, redis: Service) -> Iterator[RedisStore]:
+        store = from_url(f"{redis.url}?persistence=always&prefix={a_prefix()}")
+        yield store
         store.close()
 
 

@@ -10,10 +10,8 @@ from itertools import count
 from retrysafe.protocol.effects import Receipt
 from retrysafe.protocol.model import Ask, Checkpoint, Claim
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.clock import HostClock
 from retrysafe.stores.program import Program
 from retrysafe.stores.redis import RedisStore
-from retrysafe.stores.redis.verbs import RedisVerbs
 from retrysafe.testing.asks import DAY_SECONDS, an_ask
 from retrysafe.testing.clock import ManualClock
 
@@ -27,9 +25,7 @@ def a_prefix() -> str:
 
 def by_hand(store: RedisStore, clock: ManualClock) -> RedisStore:
     """Give a store a clock that moves by hand."""
-    host = HostClock(clock)
-    store.verbs = RedisVerbs(store.keys, lambda: repr(host.now()))
-    return store
+    return store.with_clock(clock)
 
 
 def claimed(store: RedisStore, ask: Ask | None = None) -> Claim:

@@ -12,10 +12,6 @@ from retrysafe.errors import StoreUnavailable
 _CONDITION = "ConditionalCheckFailed"
 
 
-class Faster(Exception):
-    """The condition of a write does not hold, because somebody else wrote."""
-
-
 @contextmanager
 def unless_refused() -> Generator[None]:
     """Raise every error of the client's as one of the store's.

@@ -19,7 +19,7 @@ from retrysafe.stores.urls import AnyStore, open_store
 def writable(store_url: str, *, scratch: bool) -> AnyStore:
     """Make the store that a URL names, if nobody's operations are in it.
 
-    Looking changes no table, and makes none. A store that has never been opened is empty.
+    Looking changes no table of a store of ours, and makes none. A store that has never been opened is empty.
 
     Args:
         store_url: names the store.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from retrysafe.errors import ConfigurationError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
 from retrysafe.stores.documents.statements import afetch
 from retrysafe.stores.documents.verbs import DocumentVerbs
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats.bucket import Bucket
 from retrysafe.stores.nats.clock import LEARN, ServerInstants
 from retrysafe.stores.nats.connect import connecting
@@ -65,6 +68,16 @@ class NatsStore:
         connect: Connect | None = None,
     ) -> None:
         _check(servers, bucket, replicas, connect)
+        self._again: Final = partial(
+            NatsStore,
+            servers,
+            bucket=bucket,
+            replicas=replicas,
+            synced=synced,
+            timeout=timeout,
+            options=options,
+            connect=connect,
+        )
         self.traits = Traits(
             name="nats",
             clock=Clock.SERVER,
@@ -107,6 +120,12 @@ class NatsStore:
     def close(self) -> None:
         """Close the connection for threads, and their thread; an event loop's is closed with :meth:`aclose`."""
         self._wires.close_threads()
+
+    def with_clock(self, wall: Callable[[], float]) -> NatsStore:
+        """Return a store on the same bucket, by a wall clock of this process: for tests (C2)."""
+        store = self._again()
+        store.verbs = DocumentVerbs(HostInstants(HostClock(wall)))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, on this event loop."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Final, TypeVar, cast
 
 import msgspec
 
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt
 from retrysafe.stores.base import Capability, Clock, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
 from retrysafe.stores.program import Answer, Factory, Statement, run
 from retrysafe.stores.redis.calls import Call, Introduction, Keys
 from retrysafe.stores.redis.connections import Transport
@@ -109,6 +111,13 @@ class RedisStore:
         """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or once it is closed."""
         self._meta = None
         self._transport.close()
+
+    def with_clock(self, wall: Callable[[], float]) -> RedisStore:
+        """Return a store over the same connections, by a wall clock of this process: for tests (C2)."""
+        host = HostClock(wall)
+        store = copy(self)
+        store.verbs = RedisVerbs(self.keys, lambda: repr(host.now()))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, without blocking the loop."""
