@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -51,8 +50,6 @@ class Line:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if settings.tls is not None:
                 self.socket = settings.tls.context().wrap_socket(self.socket, server_hostname=settings.host)
-            else:
-                self._let_the_system_watch()
             _check(self._exchange(list(map(packed_command, settings.handshake()))))
             if introduction is not None:
                 [reply] = self.exchange([introduction.call])
@@ -115,17 +112,9 @@ class Line:
         self.socket.close()
 
     def _lost(self, error: OSError) -> StoreUnavailable:
-        if isinstance(error, BlockingIOError | TimeoutError):
+        if isinstance(error, TimeoutError):
             return lost(f"the server has not answered for {self._settings.timeout_seconds:g} s")
         return lost(error)
-
-    def _let_the_system_watch(self) -> None:
-        """Have each call end in time by itself: Python would ask the system before each whether it may begin."""
-        seconds = self._settings.timeout_seconds
-        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-        self.socket.settimeout(None)
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self.socket.setsockopt(socket.SOL_SOCKET, direction, limit)
 
     def _settled(self, commands: list[bytes]) -> list[Any]:
         if not self._settings.wait:
@@ -190,7 +179,9 @@ class Lines:
         """Close a forked child's copies, without a word to the server: the connections are its parent's."""
         for line in self._every:
             # Not `close` of a connection with TLS, which says good-bye in the parent's name.
-            socket.close(line.socket.detach())
+            inherited = line.socket.detach()
+            if inherited >= 0:
+                socket.close(inherited)
 
     @contextmanager
     def _line(self) -> Generator[Line]:
