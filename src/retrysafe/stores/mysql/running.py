@@ -240,8 +240,8 @@ class LoopRunner:
         return answer
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T], *, reads: bool) -> T:
-        # A read as well is a task of its own: Python 3.11's `wait_for`, which the driver uses, may swallow that its caller
-        # was cancelled.
+        # A read is a task of its own as well: Python 3.11's `wait_for`, which the driver uses, may swallow that its
+        # caller was cancelled.
         running = self._keep(work)
         try:
             return await asyncio.shield(running)
