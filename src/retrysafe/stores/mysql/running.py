@@ -240,9 +240,15 @@ class LoopRunner:
         return answer
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T], *, reads: bool) -> T:
-        if reads:
-            return await work
-        return await asyncio.shield(self._keep(work))
+        # A read is a task of its own as well: Python 3.11's `wait_for`, which the driver uses, may swallow that its
+        # caller was cancelled.
+        running = self._keep(work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if reads:
+                running.cancel()
+            raise
 
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         running = asyncio.get_running_loop().create_task(work)

@@ -33,6 +33,8 @@ _PACKET = "SELECT @@max_allowed_packet"
 _HEADER = 1
 
 
+# What may be there already; anything else that is would be a defect, such as a message that gets lost.
+_UNLESS_THERE = re.compile(r"INSERT INTO retrysafe_(checkpoint|meta)\b")
 _PLACEHOLDER = re.compile(r"\?(\d*)")
 
 
@@ -122,14 +124,14 @@ class Session:
             self.is_open = False
 
     def execute(self, statement: Statement) -> Answer:
-        """Run one statement; a key that is there already means that nothing was inserted."""
+        """Run one statement; of a checkpoint that is there already the answer is that none was inserted."""
         with self._connection.cursor() as cursor:
             text = cursor.mogrify(*placed(statement))
             _check_size(text, getattr(self, "_most_bytes", None))
             try:
                 cursor.execute(text)
             except pymysql.err.IntegrityError as error:
-                if told_of_duplicate(error):
+                if told_of_duplicate(error) and _UNLESS_THERE.search(statement.text):
                     return Answer()
                 raise
             if cursor.description is None:
@@ -225,7 +227,7 @@ class AsyncSession:
         try:
             await cursor.execute(text)
         except asyncmy.errors.IntegrityError as error:
-            if told_of_duplicate(error):
+            if told_of_duplicate(error) and _UNLESS_THERE.search(statement.text):
                 return Answer()
             raise
         if cursor.description is None:
