@@ -8,6 +8,7 @@ from retrysafe.protocol.model import Checkpoint
 from retrysafe.protocol.operator import Intervention, Refusal, Verb
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.base import Query
+from retrysafe.testing.asks import DAY_SECONDS
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
 
@@ -31,7 +32,8 @@ def empty(runner: Runner, clock: ManualClock) -> None:
     left = runner.listing(Query(limit=_AT_ONCE))
     while left:
         # By the store's own instants: its clock may be ahead of the one that it is given now (C2).
-        clock.advance(max(0.0, max(map(_over_at, left)) - left[0].now) + 1.0)
+        # And a day more: what another process has made, a purge may leave alone for so long.
+        clock.advance(max(0.0, max(map(_over_at, left)) - left[0].now) + DAY_SECONDS)
         for seen in left:
             if seen.state in LEASED or seen.state is State.PARKED:
                 answer = runner.intervene(seen, _settling(undone=seen.undoing))
@@ -51,7 +53,7 @@ def _over_at(seen: Checkpoint) -> float:
 
 def _drop_messages(runner: Runner, clock: ManualClock) -> None:
     """Take every message, also those that somebody else has, and tell the outbox that they have left."""
-    clock.advance(86_400.0)
+    clock.advance(DAY_SECONDS)
     while taken := runner.take_messages(limit=_AT_ONCE):
         runner.sent_messages(*taken)
 
