@@ -50,9 +50,9 @@ class _Size:
 def measure(run: Run) -> list[dict[str, Any]]:
     """Let one store after the other grow: SQLite, and PostgreSQL over the first driver that there is."""
     rows: list[dict[str, Any]] = []
-    kinds = {kind.server: kind for kind in reversed(run.stores.wanted) if kind is SQLITE or kind.server == "postgres"}
-    for kind in reversed(kinds.values()):
-        rows += _grow(run, kind)
+    for kind in run.stores.one_of_each():
+        if kind is SQLITE or kind.server == "postgres":
+            rows += _grow(run, kind)
     return rows
 
 

@@ -49,11 +49,13 @@ class _Gunicorn(BaseApplication):
 
     def _begin(self, worker: Any) -> None:
         say({"port": worker.sockets[0].getsockname()[1]})
-        threading.Thread(target=answer_parent, args=(self._effects, _end), daemon=True).start()
 
+        def end() -> None:
+            # A worker without its master ends by itself, and has somebody else for a parent.
+            if os.getppid() == worker.ppid:
+                os.kill(worker.ppid, signal.SIGTERM)
 
-def _end() -> None:
-    os.kill(os.getppid(), signal.SIGTERM)
+        threading.Thread(target=answer_parent, args=(self._effects, end), daemon=True).start()
 
 
 def main(name: str, store_url: str = "") -> None:

@@ -28,14 +28,10 @@ _STATES = (State.RUNNING, State.DONE, State.EXPIRED)
 def measure(run: Run) -> list[dict[str, Any]]:
     """Fill each store three times."""
     rows: list[dict[str, Any]] = []
-    kinds: dict[str, Kind] = {}
-    for kind in run.stores.wanted:
-        # Drivers of one database write the same rows.
-        kinds.setdefault(kind.name.partition(",")[0], kind)
-    for store, kind in kinds.items():
+    for kind in run.stores.one_of_each():
         for state in _STATES if kind is MEMORY or sizes_of(kind) else ():
-            run.tell(f"memory: {store}, {state}")
-            rows.append({"store": store, "state": str(state), **_row(run, kind, state)})
+            run.tell(f"memory: {kind.base}, {state}")
+            rows.append({"store": kind.base, "state": str(state), **_row(run, kind, state)})
     return rows
 
 

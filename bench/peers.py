@@ -81,15 +81,16 @@ def measure(run: Run) -> list[dict[str, Any]]:
 
 
 def _ours(run: Run, stack: ExitStack) -> list[Server]:
-    """Start our own guard on each store."""
+    """Start our own guard on each store that somebody else has, too."""
+    theirs = {store for peer in PEERS for store in peer.stores}
     return [
         Server(
             _APP,
             f"{_OURS}, {kind.name}",
             stack.enter_context(Child(KINDS[_APP].server, _APP, run.stores.place(kind))),
         )
-        for kind in run.stores.wanted
-        if kind.on_web
+        for kind in run.stores.one_of_each()
+        if kind.base in theirs
     ]
 
 

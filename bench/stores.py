@@ -42,6 +42,11 @@ class Kind:
     options: str = ""
     on_web: bool = True
 
+    @property
+    def base(self) -> str:
+        """The store, whatever its driver and settings."""
+        return self.name.partition(",")[0]
+
 
 MEMORY = Kind("memory")
 SQLITE = Kind("sqlite", options="synchronous=full")
@@ -128,6 +133,13 @@ class Stores:
                 return _new_mariadb(self.services["mariadb"].url, f"place_{number}") + mark
             case name:
                 return f"{self.services[name].url}/place-{number}{mark}"
+
+    def one_of_each(self) -> list[Kind]:
+        """Return the first kind of each store: drivers of one database write the same rows."""
+        kinds: dict[str, Kind] = {}
+        for kind in self.wanted:
+            kinds.setdefault(kind.base, kind)
+        return list(kinds.values())
 
     def versions(self) -> dict[str, str]:
         """Ask each server what it is."""

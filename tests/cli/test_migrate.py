@@ -57,3 +57,13 @@ def test_a_store_from_the_future_is_left_alone(run: Run, shop: Shop) -> None:
     assert outcome.exit_code == 1
     assert outcome.stderr.startswith("error[E040]: the store has schema version 999")
     assert "upgrade retrysafe" in outcome.stderr
+
+
+def test_a_database_is_migrated_in_two_phases_and_a_file_in_one(run: Run, shop: Shop, database: str) -> None:
+    """D1: the first adds what new code needs, the second is for when no old code runs."""
+    first = run("migrate", database, "--phase", "pre")
+    assert "applied 0001_checkpoint\napplied 0002_waiter\n" in first.stdout
+    assert run("migrate", database, "--phase", "pre").stdout.startswith("nothing to apply")
+    assert "applied 0002_waiter" in run("migrate", database, "--phase", "post").stdout
+    assert run("migrate", database).stdout.startswith("nothing to apply")
+    assert "in one go" in run("migrate", shop.url, "--phase", "pre").stderr

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from retrysafe.adapters.transactions.psycopg import PsycopgTransactions
+from retrysafe.adapters.transactions.pymysql import PyMySQLTransactions
 from retrysafe.adapters.transactions.sqlite3 import SQLite3Transactions
+from tests.services import mariadb
 
 CREATE_EFFECTS = "CREATE TABLE IF NOT EXISTS effects (what TEXT NOT NULL)"
 INSERT_EFFECT = "INSERT INTO effects VALUES ('charged')"
@@ -18,6 +21,8 @@ def bindings(store_url: str) -> Any:
     """Where the shop's transactions come from."""
     if store_url.startswith("sqlite"):
         return SQLite3Transactions(store_url.removeprefix("sqlite:///"))
+    if store_url.startswith("mariadb"):
+        return PyMySQLTransactions(partial(mariadb.connect, store_url))
     return PsycopgTransactions(store_url)
 
 
@@ -36,12 +41,15 @@ def _execute(store_url: str, text: str) -> list[Any]:
     if store_url.startswith("sqlite"):
         path = Path(store_url.removeprefix("sqlite:///"))
         connection: Any = sqlite3.connect(path, timeout=30)
+    elif store_url.startswith("mariadb"):
+        connection = mariadb.connect(store_url)
     else:
         import psycopg
 
         connection = psycopg.connect(store_url)
     try:
-        cursor = connection.execute(text)
+        cursor = connection.cursor()
+        cursor.execute(text)
         rows = cursor.fetchall() if cursor.description else []
         connection.commit()
         return list(rows)

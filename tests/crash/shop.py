@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -91,7 +92,8 @@ async def _found(call: Call, user: str, path: str) -> object:
 
 def _insert(connection: Any, user: str, path: str) -> str:
     """Have the effect in the application's own database."""
-    connection.execute(INSERT_EFFECT)
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(INSERT_EFFECT)
     if _operation().attempt == 1:
         if path == "/dies":
             _die()

@@ -24,6 +24,7 @@ from tests.crash.processes import ROOT, Server, Town, expect_death, until
 from tests.crash.settings import Fault
 from tests.servers.wire import Reply
 from tests.services import servers
+from tests.services.mariadb import MariaDatabases
 from tests.services.service import Service
 
 PAGE = ROOT / "docs" / "reference" / "crash-table.md"
@@ -100,16 +101,21 @@ MOMENTS = (
 
 Cell = tuple[str, Way, Moment, Finder]
 """A kind of store, how the effect happens, when the process dies, and who finds it."""
-STORES = ("SQLite", "PostgreSQL")
+STORES = ("SQLite", "PostgreSQL", "MariaDB")
 
 
 def cells(stores: Sequence[str] = STORES) -> list[Cell]:
-    """Every cell that there is. A process that is frozen inside a write transaction of SQLite stops every writer of the
-    file, which is a stated window (R11), so that nothing can be measured there."""
+    """Every cell that is measured.
+
+    A process that is frozen inside a write transaction of SQLite stops every writer of the file, which is a stated
+    window (R11), so that nothing can be measured there. On MariaDB those are measured whose statements differ, each
+    found by the scan: what has its effect outside of the database asks of it what it asks of PostgreSQL.
+    """
     return [
         cell
         for cell in product(stores, WAYS, MOMENTS, FINDERS)
         if not (cell[0] == "SQLite" and cell[1].is_local and cell[2].freezes)
+        and not (cell[0] == "MariaDB" and (cell[1].step in {"probe", "park"} or cell[3] != "the scan"))
     ]
 
 
@@ -196,7 +202,16 @@ def measure_all(stores: Sequence[str] = STORES) -> Mapping[Cell, Seen]:
     ):
         directories = [Path(root) / str(number) for number in range(len(wanted))]
         service = stack.enter_context(servers.postgres()) if "PostgreSQL" in stores else None
-        urls = [_database(service, number) if cell[0] == "PostgreSQL" else "" for number, cell in enumerate(wanted)]
+        maria = stack.enter_context(servers.mariadb()) if "MariaDB" in stores else None
+        taken = MariaDatabases(maria.url) if maria is not None else None
+        urls = [
+            _database(service, number)
+            if cell[0] == "PostgreSQL"
+            else taken.take()
+            if cell[0] == "MariaDB" and taken is not None
+            else ""
+            for number, cell in enumerate(wanted)
+        ]
         return dict(zip(wanted, threads.map(measure, wanted, directories, urls), strict=True))
 
 
@@ -217,7 +232,7 @@ def page(table: Mapping[Cell, Seen]) -> str:
     titles = [way.title for way in WAYS]
     head = f"| The process dies… | {' | '.join(titles)} |\n| --- |{' --- |' * len(titles)}"
     tables = {store: "\n".join([head, *_rows(table, store)]) for store in STORES}
-    return _PAGE.format(sqlite=tables["SQLite"], postgres=tables["PostgreSQL"])
+    return _PAGE.format(sqlite=tables["SQLite"], postgres=tables["PostgreSQL"], mariadb=tables["MariaDB"])
 
 
 def _rows(table: Mapping[Cell, Seen], store: str) -> Iterator[str]:
@@ -229,7 +244,7 @@ def _rows(table: Mapping[Cell, Seen], store: str) -> Iterator[str]:
 def _text(table: Mapping[Cell, Seen], store: str, way: Way, moment: Moment) -> str:
     texts = {table[cell].text for finder in FINDERS if (cell := (store, way, moment, finder)) in table}
     if not texts:
-        return "(a window)"
+        return "(a window)" if store == "SQLite" else "–"
     if len(texts) > 1:
         raise ValueError(f"{store}, {way.name}, {moment.title}: scan and client differ: {sorted(texts)}")
     (text,) = texts
@@ -252,6 +267,10 @@ happened, all in all.
 
 {postgres}
 
+## On MariaDB
+
+{mariadb}
+
 - **parked**: the outcome is unknown, and the client is told so (409 `outcome-unknown`) instead of being served a second
   effect. A person [settles it](../how-to/settle-parked-operations.md).
 - **replay**: the outcome was recorded before the crash; every retry gets it.
@@ -260,7 +279,9 @@ happened, all in all.
 - *steps* depends on what is known of the service that the step calls: whether it honours keys, whether it can be asked
   (`Probe`), or neither. A *local* step and mode `transaction` have their effect in the store's own database.
 - *(a window)*: a process that is frozen inside a write transaction of SQLite stops every writer of the file until it
-  wakes or dies. PostgreSQL ends such a session by itself.
+  wakes or dies. PostgreSQL and MariaDB end such a session by themselves.
+- *–*: not measured on MariaDB, where each cell is found by the scan alone: what these steps ask of the database is the
+  same as beside them.
 - *Frozen*: what the process tries to write when it wakes is refused, and its client gets the other attempt's outcome,
   or 503 `attempt-superseded`. In mode `once` nobody else may have run it, so the late attempt itself may still record
   the truth of a parked operation.

@@ -27,6 +27,7 @@ from retrysafe.protocol.policy import NOTHING_DONE, Policy
 from retrysafe.protocol.states import FINAL, LEASED, TRANSITIONS, State
 from retrysafe.runtime import events
 from retrysafe.runtime.guard import RetrySafe
+from retrysafe.stores.nats import NatsStore
 from retrysafe.stores.rows import one_of
 from retrysafe.stores.sqlite import SQLiteStore
 from tests.docs import diagram
@@ -194,6 +195,17 @@ def sqlite_options() -> str:
     return _table(("Option", "Default", "What it means"), rows)
 
 
+def nats_options() -> str:
+    """Write the options of a ``nats://`` URL."""
+    texts = _section(NatsStore.__doc__ or "", "Args")
+    parameters = inspect.signature(NatsStore).parameters
+    rows = [
+        (f"`{name}`", _value(parameters[name].default).lower(), _cell(texts[name]))
+        for name in ("replicas", "synced", "timeout")
+    ]
+    return _table(("Option", "Default", "What it means"), rows)
+
+
 def problems() -> str:
     """Write every problem that a client can be answered."""
     rows = [
@@ -334,6 +346,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         fingerprint_rules,
         guard,
         sqlite_options,
+        nats_options,
         problems,
         explanations,
         dropped_headers,

@@ -1,6 +1,7 @@
 """Stored outcomes and requests come back as they were, or not at all (S11)."""
 
 from hashlib import sha256
+from typing import get_args
 
 import msgspec
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrysafe.errors import RecordUnreadable
-from retrysafe.protocol.encoding import decode_outcome, decode_request, encode_outcome, encode_request
+from retrysafe.protocol import encoding
+from retrysafe.protocol.encoding import Compression, decode_outcome, decode_request, encode_outcome, encode_request
 from retrysafe.protocol.model import Outcome, StoredRequest
 from tests.protocol.samples import OUTCOME
 
@@ -17,19 +19,21 @@ bodies = st.binary(max_size=100) | st.binary(min_size=1, max_size=8).map(lambda 
 outcomes = st.builds(Outcome, st.integers(100, 599), headers, st.none() | bodies)
 requests = st.builds(StoredRequest, st.text(max_size=10), st.binary(max_size=50), headers, bodies, st.text(max_size=30))
 
+compressions = st.sampled_from(get_args(Compression))
+
 DECODERS = [decode_outcome, decode_request]
 
 
-@given(outcomes)
-def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
+@given(outcomes, compressions)
+def test_an_outcome_comes_back_as_it_was(outcome: Outcome, compression: Compression) -> None:
     """S2, S11: status, header pairs in order with duplicates, and body; also that there is none."""
-    assert decode_outcome(encode_outcome(outcome)) == outcome
+    assert decode_outcome(encode_outcome(outcome, compression)) == outcome
 
 
-@given(requests)
-def test_a_request_comes_back_as_it_was(request: StoredRequest) -> None:
+@given(requests, compressions)
+def test_a_request_comes_back_as_it_was(request: StoredRequest, compression: Compression) -> None:
     """R13, S11."""
-    assert decode_request(encode_request(request)) == request
+    assert decode_request(encode_request(request, compression)) == request
 
 
 def test_an_empty_body_is_not_a_body_that_was_not_kept() -> None:
@@ -47,6 +51,23 @@ def test_a_large_body_is_compressed_and_a_small_one_is_not() -> None:
     assert len(large) < 1_000
 
 
+@pytest.mark.parametrize(("compression", "head"), [("zlib", b"\x02"), ("zstd", b"\x03"), ("none", b"\x01")])
+def test_a_large_body_is_compressed_as_its_operation_says(compression: Compression, head: bytes) -> None:
+    """S11."""
+    assert encode_outcome(Outcome(200, (), b"x" * 100_000), compression)[:1] == head
+
+
+def test_what_was_compressed_with_zstd_is_refused_where_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: answered 503, with the fix, and never run again instead."""
+    record = encode_outcome(Outcome(200, (), b"x" * 100_000), "zstd")
+    monkeypatch.setattr(encoding, "has_zstd", lambda: False)
+    with pytest.raises(RecordUnreadable, match=r"install retrysafe\[zstd\]"):
+        decode_outcome(record)
+    monkeypatch.undo()
+    with pytest.raises(RecordUnreadable, match="damaged"):
+        decode_outcome(record[:-5])
+
+
 def test_what_does_not_shrink_is_kept_as_it_is() -> None:
     """S11: an image or an archive."""
     incompressible = b"".join(sha256(bytes([number])).digest() for number in range(200))
@@ -54,7 +75,7 @@ def test_what_does_not_shrink_is_kept_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("version", [b"", b"\x00", b"\x03", b"\x80", b"{"])
+@pytest.mark.parametrize("version", [b"", b"\x00", b"\x04", b"\x80", b"{"])
 def test_an_unknown_format_is_refused(version: bytes, decode: object) -> None:
     """S11: written by a later version; answered 503 and never run again instead."""
     assert callable(decode)

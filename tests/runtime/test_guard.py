@@ -83,6 +83,27 @@ def test_values_that_cannot_work_together_are_told_together(guard: RetrySafe) ->
     assert len(found) == 4
 
 
+def test_a_compression_is_known_and_installed(guard: RetrySafe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: told before anything is written that nobody can read."""
+    guard.protect("POST /charges", compression="zstd")
+    assert problems(lambda: guard.protect("POST /charges", compression="lz4")) == (
+        "compression 'lz4' is unknown: use one of zlib, zstd, none",
+    )
+    monkeypatch.setattr("retrysafe.protocol.policy.has_zstd", lambda: False)
+    assert "pip install retrysafe[zstd]" in problems(lambda: guard.protect("POST /charges", compression="zstd"))[0]
+
+
+def test_a_route_declared_later_is_found_although_its_requests_were_met_before(guard: RetrySafe) -> None:
+    """K7: what is remembered of routes is forgotten with each declaration."""
+    assert guard.route("GET", "/health") is None
+    guard.protect("GET /health", name="health")
+    found = guard.route("GET", "/health")
+    assert found is not None
+    assert found.name == "health"
+    guard.exempt("* /other")
+    assert guard.route("POST", "/other") is None
+
+
 def test_a_route_is_needed_and_an_exempt_one_is_checked_too(guard: RetrySafe) -> None:
     assert problems(guard.protect) == ("protect() needs at least one route such as 'POST /charges'",)
     assert problems(lambda: guard.exempt("nonsense"))[0].startswith("route 'nonsense' is not understood")

@@ -63,6 +63,9 @@ PROGRAMS = {
             ("rabbitmq-server",),
             "erlang-.*",
         ),
+        Program("pgbouncer", "usr/sbin/pgbouncer", ("pgbouncer",), r"libevent-.*|libc-ares2.*"),
+        # Its tools are in other packages; the server makes its own tables.
+        Program("mariadbd", "usr/sbin/mariadbd", ("mariadb-server-core",), "libaio1.*|liburing2"),
         # An old one; the wheel has the latest.
         Program("nats-server", "usr/sbin/nats-server", ("nats-server",), "nats-server"),
         Program(

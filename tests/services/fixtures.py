@@ -8,6 +8,7 @@ import pytest
 
 from tests.services import servers
 from tests.services.databases import Databases
+from tests.services.mariadb import MariaDatabases
 from tests.services.redis_servers import Cluster, Pair
 from tests.services.service import Service
 
@@ -52,6 +53,51 @@ def own_postgres() -> Iterator[Service]:
     """A PostgreSQL to kill, which syncs as one in production does."""
     with servers.postgres(durable=True) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Service]:
+    """A MariaDB for all tests of this process; each makes databases of its own."""
+    with servers.mariadb() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def maria_databases(mariadb: Service) -> Iterator[MariaDatabases]:
+    """The databases in it."""
+    databases = MariaDatabases(mariadb.url)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def maria_database(maria_databases: MariaDatabases) -> Iterator[str]:
+    """The URL of an empty MariaDB database."""
+    url = maria_databases.take()
+    yield url
+    maria_databases.give_back(url)
+
+
+@pytest.fixture
+def made_maria_database(maria_databases: MariaDatabases) -> Iterator[str]:
+    """The URL of a MariaDB database with the store's tables, and nothing in them."""
+    url = maria_databases.take_made()
+    yield url
+    maria_databases.give_back_made(url)
+
+
+@pytest.fixture(scope="session")
+def _killed_mariadb() -> Iterator[Service]:
+    with servers.mariadb(durable=True) as service:
+        yield service
+
+
+@pytest.fixture
+def own_mariadb(_killed_mariadb: Service) -> Iterator[Service]:
+    """A MariaDB to kill, which syncs as one in production does; its databases are those of the tests before, too."""
+    yield _killed_mariadb
+    if _killed_mariadb.has_ended:
+        _killed_mariadb.restart()
 
 
 @pytest.fixture(scope="session")

@@ -71,14 +71,15 @@ class Cluster:
         return self
 
     def _join(self, clients: Sequence[library.Redis]) -> None:
-        share = (_LAST_SLOT + 1) // len(clients) + 1
-        for number, client in enumerate(clients):
-            ask: Callable[..., Any] = client.execute_command
+        asks: list[Callable[..., Any]] = [client.execute_command for client in clients]
+        share = (_LAST_SLOT + 1) // len(asks) + 1
+        for number, ask in enumerate(asks):
+            # Before it knows any other.
             ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             ask("CLUSTER", "ADDSLOTSRANGE", number * share, min(_LAST_SLOT, (number + 1) * share - 1))
-            for other in self.nodes:
-                if other is not self.nodes[number]:
-                    ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.further_ports[0])
+        for other in self.nodes:
+            for ask in (ask for ask, node in zip(asks, self.nodes, strict=True) if node is not other):
+                ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.further_ports[0])
         until(lambda: all(_is_whole(client, len(clients)) for client in clients))
 
     def __exit__(self, *_: object) -> None:

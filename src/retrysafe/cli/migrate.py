@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from retrysafe.cli.complaints import Complaint, Misuse
-from retrysafe.cli.opening import given, named, postgres_database, shown, sqlite_file, store_argument
+from retrysafe.cli.opening import given, mysql_database, named, postgres_database, shown, sqlite_file, store_argument
 from retrysafe.cli.terminal import say, say_json
 from retrysafe.cli.words import counted
 from retrysafe.errors import RetrySafeError
 
 if TYPE_CHECKING:
+    from retrysafe.stores.mysql import MySQLStore
     from retrysafe.stores.postgres import PostgresStore
+    from retrysafe.stores.postgres.schema import Phase
     from retrysafe.stores.sql.migrations import Migration
 
 
@@ -49,15 +51,20 @@ class _Schema:
 
 @click.command()
 @store_argument
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    help="PostgreSQL: pre adds what new code needs while old code runs; post is for when none is left. Default: both.",
+)
 @click.option("--sql", "as_sql", is_flag=True, help="Print what would be run; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def migrate(*, store_url: str | None, as_sql: bool, as_json: bool) -> None:
+def migrate(*, store_url: str | None, phase: Phase | None, as_sql: bool, as_json: bool) -> None:
     """Bring a store's schema up to this code's.
 
     A file that is missing is made. Several processes may do so at once, and doing it again changes nothing.
     """
     url = given(store_url)
-    schema = _schema(url)
+    schema = _schema(url, phase)
     try:
         lacking = schema.pending()
         if as_sql:
@@ -76,17 +83,25 @@ def migrate(*, store_url: str | None, as_sql: bool, as_json: bool) -> None:
     _report(schema, applied, is_new=is_new, as_json=as_json)
 
 
-def _schema(url: str) -> _Schema:
+def _schema(url: str, phase: Phase | None) -> _Schema:
     store = named(url)
-    file, database = sqlite_file(store), postgres_database(store)
-    if file is not None:
-        return _of_file(file.path)
+    file, database, mysql = sqlite_file(store), postgres_database(store), mysql_database(store)
     if database is not None:
-        return _of_database(database, shown(url))
+        return _of_database(database, shown(url), phase)
     if store.traits.name == "redis":
         raise Misuse(
             "a store in Redis has no tables: what it needs is made at first use", where=shown(url), fixes=["go on"]
         )
+    if phase is not None:
+        raise Misuse(
+            f"the store {store.traits.name} is migrated in one go",
+            where=shown(url),
+            fixes=["leave --phase out, and stop every process that uses the store before"],
+        )
+    if file is not None:
+        return _of_file(file.path)
+    if mysql is not None:
+        return _of_mysql(mysql, shown(url))
     raise Misuse(
         f"this command knows no migrations of the store {store.traits.name}",
         where=shown(url),
@@ -107,8 +122,21 @@ def _of_file(path: str) -> _Schema:
     )
 
 
-def _of_database(store: PostgresStore, place: str) -> _Schema:
+def _of_database(store: PostgresStore, place: str, phase: Phase | None) -> _Schema:
     from retrysafe.stores.postgres import schema  # noqa: PLC0415 - as above
+
+    return _Schema(
+        kind="database",
+        place=place,
+        known=schema.migrations(),
+        pending=partial(schema.pending, store.settings),
+        migrate=partial(schema.migrate, store.settings, phase),
+        sql=schema.migrations_sql,
+    )
+
+
+def _of_mysql(store: MySQLStore, place: str) -> _Schema:
+    from retrysafe.stores.mysql import schema  # noqa: PLC0415 - as above
 
     return _Schema(
         kind="database",

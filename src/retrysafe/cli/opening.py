@@ -17,6 +17,7 @@ from retrysafe.errors import ConfigurationError, RetrySafeError
 from retrysafe.stores.urls import AnyStore, open_store
 
 if TYPE_CHECKING:
+    from retrysafe.stores.mysql import MySQLStore
     from retrysafe.stores.postgres import PostgresStore
     from retrysafe.stores.redis import RedisStore
     from retrysafe.stores.sqlite import SQLiteStore
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 STORE_URL = "RETRYSAFE_STORE_URL"
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
 _PASSWORD_OPTION = re.compile(r"(?<=[?&])((?:ssl|sentinel_)?password)=[^&#]*")
-_OURS = ("sqlite:", "postgresql:", "postgres:")
+_OURS = ("sqlite:", "postgresql:", "postgres:", "mysql:", "mariadb:")
 _MIGRATE_OPTION = re.compile(r"(?<=[?&])migrate=[^&#]*&?")
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -87,6 +88,15 @@ def postgres_database(store: AnyStore) -> PostgresStore | None:
     from retrysafe.stores.postgres import PostgresStore  # noqa: PLC0415 - help must not load a driver
 
     return store if isinstance(store, PostgresStore) else None
+
+
+def mysql_database(store: AnyStore) -> MySQLStore | None:
+    """Return the store if it is in a database of MySQL or MariaDB, whose schema this package knows how to look at."""
+    if store.traits.name != "mysql":
+        return None
+    from retrysafe.stores.mysql import MySQLStore  # noqa: PLC0415 - help must not load a driver
+
+    return store if isinstance(store, MySQLStore) else None
 
 
 def redis_server(store: AnyStore) -> RedisStore | None:

@@ -86,7 +86,7 @@ def ask_for(
     name, policy = route.name, route.policy
     rerun: bytes | None = None
     if policy.mode is not Mode.ONCE:
-        rerun = encode_request(stored_request(request, policy.rerun_headers, name, surface))
+        rerun = encode_request(stored_request(request, policy.rerun_headers, name, surface), policy.compression)
     fingerprint = request_fingerprint(request, policy.fingerprint, engine.secrets)
     if not engine.answers_at_once:
         # Digested here, by the request's own thread or loop, and not inside the store's transaction.

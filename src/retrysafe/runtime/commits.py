@@ -287,7 +287,7 @@ class Commits:
         return partial(
             self._sync.verbs.record,
             effect.claim,
-            encode_outcome(effect.outcome),
+            encode_outcome(effect.outcome, policy.compression),
             retention_seconds=policy.retention_seconds,
             tombstone_seconds=policy.tombstone_seconds,
             messages=effect.messages,

@@ -24,6 +24,7 @@ from retrysafe.runtime.clock import SystemClock
 from retrysafe.runtime.commits import Commits
 from retrysafe.runtime.deferred import Deferred
 from retrysafe.runtime.leases import LeaseKeeper
+from retrysafe.runtime.replays import Replays
 from retrysafe.runtime.replies import undone_reply
 from retrysafe.runtime.waiting import Waiters
 from retrysafe.stores.base import Capability, Terms
@@ -63,6 +64,7 @@ class Engine:
         *,
         emit: Callable[[events.Event], None],
         max_waiters: int,
+        replay_cache: int = 0,
         clock: Clock | None = None,
         transactions: Bindings | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.emit = emit
         self.keeper = LeaseKeeper(sync, self.clock, emit)
+        self.replays = Replays(replay_cache, self.clock)
         self.waiters = Waiters(max_waiters, self.clock)
         self.deferred = Deferred()
         self.pepper = b""
@@ -123,7 +126,7 @@ class Engine:
                 return partial(
                     verbs.record,
                     claim,
-                    encode_outcome(outcome),
+                    encode_outcome(outcome, policy.compression),
                     retention_seconds=policy.retention_seconds,
                     tombstone_seconds=policy.tombstone_seconds,
                     undone=undone,
@@ -148,7 +151,8 @@ class Engine:
             case fx.Memoize(claim, memo):
                 return partial(verbs.memoize, claim, memo)
             case fx.BeginUndo(claim, reason, outcome):
-                return partial(verbs.begin_undo, claim, reason, None if outcome is None else encode_outcome(outcome))
+                encoded = None if outcome is None else encode_outcome(outcome, policy.compression)
+                return partial(verbs.begin_undo, claim, reason, encoded)
             case _:
                 assert_never(effect)
 
@@ -225,6 +229,8 @@ class Engine:
                     self.emit(events.Recovered(claim.name, claim.operation_id, claim.attempt))
                 self.emit(events.Claimed(claim.name, claim.operation_id, claim.attempt, claim.fence))
             case verdicts.Finished(met):
+                if self.replays.limit:
+                    self.replays.keep(met)
                 self.emit(events.Replayed(met.name, met.operation_id))
             case verdicts.InFlight(met):
                 self.emit(events.Conflicted(met.name, met.operation_id))
@@ -287,7 +293,7 @@ class Engine:
             self.keeper.settling(effect.claim, begins=True)
         sent_at = self.clock.monotonic()
         try:
-            reply = self.sync.run(self.program(effect, policy))
+            reply = self._remembered(effect) or self.sync.run(self.program(effect, policy))
         except StoreError as error:
             self._failed(effect, name, error)
             raise
@@ -302,12 +308,16 @@ class Engine:
             self.keeper.settling(effect.claim, begins=True)
         sent_at = self.clock.monotonic()
         try:
-            reply = await self.aio.arun(self.program(effect, policy))
+            reply = self._remembered(effect) or await self.aio.arun(self.program(effect, policy))
         except StoreError as error:
             self._failed(effect, name, error)
             raise
         self.observe(effect, reply, sent_at=sent_at, policy=policy, stop=stop or _nobody_to_stop)
         return reply
+
+    def _remembered(self, effect: fx.StoreEffect) -> verdicts.Verdict | None:
+        """Return what this process knows by itself, where it keeps outcomes."""
+        return self.replays.find(effect.ask) if self.replays.limit and isinstance(effect, fx.Claim) else None
 
     def _failed(self, effect: fx.StoreEffect, name: str | None, error: StoreError) -> None:
         if isinstance(effect, _ENDINGS):

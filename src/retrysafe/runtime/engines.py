@@ -31,7 +31,7 @@ class Engines:
         publish: sends what operations tell others, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a guard was told, all of it
         self,
         store: Store,
         secrets: Sequence[Secret],
@@ -42,6 +42,7 @@ class Engines:
         namespace: str,
         scan_seconds: float | None,
         max_waiters: int,
+        replay_cache: int = 0,
         transactions: Bindings | None = None,
     ) -> None:
         """Know how to make an engine; nothing connects and no thread starts yet.
@@ -55,6 +56,7 @@ class Engines:
             namespace: whose abandoned operations may be run again here.
             scan_seconds: time between two looks for abandoned operations, or None not to look (R2).
             max_waiters: how many requests may wait for operations in flight at once (S9).
+            replay_cache: how many bytes of outcomes a process keeps itself.
             transactions: of the application's database.
         """
         self.reruns: list[Rerun] = []
@@ -69,6 +71,7 @@ class Engines:
         self._namespace = namespace
         self._scan_seconds = scan_seconds
         self._max_waiters = max_waiters
+        self._replay_cache = replay_cache
         self._transactions = transactions
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -87,6 +90,7 @@ class Engines:
                     cast("AsyncStore", store),
                     emit=self._emit,
                     max_waiters=self._max_waiters,
+                    replay_cache=self._replay_cache,
                     transactions=self._transactions,
                 )
                 self._scanner = None

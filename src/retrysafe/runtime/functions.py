@@ -255,7 +255,7 @@ class GuardedFunction:
         mode = Mode(policy.mode)
         stored = None
         if mode is not Mode.ONCE:
-            stored = encode_request(StoredRequest(CALL, path, (), body, self.name))
+            stored = encode_request(StoredRequest(CALL, path, (), body, self.name), policy.compression)
         return Ask(
             identity=Identity(
                 digest=identity_digest(engine.pepper, guard.namespace, principal, key),

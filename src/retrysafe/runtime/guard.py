@@ -90,6 +90,7 @@ class RetrySafe:
         scan: timedelta | None = timedelta(seconds=1),
         drain: timedelta = timedelta(seconds=10),
         max_waiters: int = 64,
+        replay_cache: int = 0,
     ) -> None:
         """Configure a guard; nothing connects and no thread starts before it is used.
 
@@ -114,6 +115,8 @@ class RetrySafe:
             scan: how often this process looks for abandoned operations, or None to leave that to others (R2).
             drain: how long a shutdown waits for operations in flight before it stops and hands them over (C7).
             max_waiters: how many requests may wait for operations in flight at once (S9).
+            replay_cache: how many bytes of final outcomes each process keeps, so that a storm of retries does not ask
+                the store; 0 keeps none. What is kept is not asked for again until it expires.
 
         Raises:
             ConfigurationError: every problem is listed with its fix.
@@ -130,7 +133,9 @@ class RetrySafe:
         self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
         places = _checked(store, principal, fingerprint_secrets, scan)
         self._routes = Routes(self.default_policy, methods, places[0].traits.forgetful)
-        self._engines = self._join(*places, pepper=pepper, max_waiters=max_waiters, transactions=transactions)
+        self._engines = self._join(
+            *places, pepper=pepper, max_waiters=max_waiters, replay_cache=replay_cache, transactions=transactions
+        )
 
     def _join(self, store: Store, secrets: Sequence[Secret], **further: Any) -> Engines:  # noqa: ANN401 - see Engines
         return Engines(

@@ -1,24 +1,26 @@
 """Waiting for an attempt in flight: subscribe, then poll, then ask the store again (S9, C6).
 
-An attempt of this process wakes its waiters at once; attempts of other processes are noticed by polling. Whoever is
-woken claims again, so a lost wake-up costs one poll and never correctness.
+An attempt of this process wakes its waiters at once; those of other processes do where the store can tell of them, and
+are noticed by polling anyway. Whoever is woken claims again, so a lost wake-up costs one poll and never correctness.
 """
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from retrysafe.protocol.states import LEASED
+from retrysafe.stores.base import Capability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from retrysafe.protocol.model import Checkpoint
     from retrysafe.runtime.clock import Clock
-    from retrysafe.stores.base import AsyncStore, Store
+    from retrysafe.stores.base import AsyncStore, Notifier, Store
 
 _FIRST_POLL_SECONDS = 0.05
 _SLOWEST_POLL_SECONDS = 0.5
@@ -51,10 +53,11 @@ class Waiters:
         if not self._enter(seen.digest, woken.set):
             return False
         try:
-            for pause in self._pauses(seconds):
-                if _changed(seen, store.query(partial(store.verbs.read, seen.digest))) or woken.wait(pause):
-                    return True
-            return False
+            with _told_by(store, seen.digest, seconds, woken.set):
+                for pause in self._pauses(seconds):
+                    if _changed(seen, store.query(partial(store.verbs.read, seen.digest))) or woken.wait(pause):
+                        return True
+                return False
         finally:
             self._leave(seen.digest, woken.set)
 
@@ -71,15 +74,16 @@ class Waiters:
         if not self._enter(seen.digest, wake):
             return False
         try:
-            for pause in self._pauses(seconds):
-                if _changed(seen, await store.aquery(partial(store.verbs.read, seen.digest))):
+            with _told_by(store, seen.digest, seconds, wake):
+                for pause in self._pauses(seconds):
+                    if _changed(seen, await store.aquery(partial(store.verbs.read, seen.digest))):
+                        return True
+                    try:
+                        await asyncio.wait_for(woken.wait(), pause)
+                    except TimeoutError:
+                        continue
                     return True
-                try:
-                    await asyncio.wait_for(woken.wait(), pause)
-                except TimeoutError:
-                    continue
-                return True
-            return False
+                return False
         finally:
             self._leave(seen.digest, wake)
 
@@ -106,6 +110,15 @@ class Waiters:
         while (left := end - self._clock.monotonic()) > 0:
             yield min(pause, left)
             pause = min(pause * 2, _SLOWEST_POLL_SECONDS)
+
+
+def _told_by(
+    store: Store | AsyncStore, digest: bytes, seconds: float, wake: Callable[[], None]
+) -> AbstractContextManager[None]:
+    """Have the store itself wake whoever waits, if it can."""
+    if Capability.NOTIFY not in store.traits.capabilities:
+        return nullcontext()
+    return cast("Notifier", store).watch(digest, seconds, wake)
 
 
 def _changed(seen: Checkpoint, now: Checkpoint | None) -> bool:

@@ -10,7 +10,8 @@ may be run again with the same arguments and then tells (D4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -281,6 +282,23 @@ class Verbs(Protocol):
 
     def listing(self, query: Query) -> Program[Sequence[Checkpoint]]:
         """List checkpoints for a person, newest first, without outcomes and requests; for ``query``."""
+        ...
+
+
+class Notifier(Protocol):
+    """What a store is as well that declares ``Capability.NOTIFY``: it tells of outcomes of other processes (S9)."""
+
+    def watch(self, digest: bytes, seconds: float, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have ``wake`` called when an operation has its outcome, as long as the context is open; never blocks.
+
+        It may be called too often, and it may be called never, as when a connection was lost: whoever waits looks now
+        and then as well, and claims again when it is woken (C6).
+
+        Args:
+            digest: of the operation's identity.
+            seconds: how long it is waited for at most.
+            wake: may be called from any thread.
+        """
         ...
 
 

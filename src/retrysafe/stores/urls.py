@@ -23,6 +23,8 @@ _OURS = {
     "sqlite": "retrysafe.stores.sqlite",
     "postgresql": "retrysafe.stores.postgres",
     "postgres": "retrysafe.stores.postgres",
+    "mysql": "retrysafe.stores.mysql",
+    "mariadb": "retrysafe.stores.mysql",
     "nats": "retrysafe.stores.nats",
     "tls": "retrysafe.stores.nats",
     "redis": "retrysafe.stores.redis",

@@ -18,7 +18,12 @@ def found(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Found]:
     made: list[Place] = []
 
     def find(kind: str) -> Place:
-        url = f"sqlite:///{tmp_path}/shop.db" if "sqlite" in kind else str(request.getfixturevalue("database"))
+        if "sqlite" in kind:
+            url = f"sqlite:///{tmp_path}/shop.db"
+        else:
+            url = str(
+                request.getfixturevalue("made_maria_database" if "mysql" in kind or "asyncmy" in kind else "database")
+            )
         made.append(Place(kind, url))
         return made[-1]
 

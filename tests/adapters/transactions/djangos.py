@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import django
+import pymysql
 from django.conf import settings
 from django.db import connections
 
@@ -23,8 +24,11 @@ def register(url: str, **changes: Any) -> str:
         described: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")}
     else:
         parts = urlsplit(url)
+        if parts.scheme == "mariadb":
+            # What Django asks for by the name of the C library's driver.
+            pymysql.install_as_MySQLdb()
         described = {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": f"django.db.backends.{'mysql' if parts.scheme == 'mariadb' else 'postgresql'}",
             "NAME": parts.path[1:],
             "USER": parts.username,
             "HOST": parts.hostname,

@@ -11,10 +11,12 @@ from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psycopg
 import psycopg_pool
 import sqlalchemy
+from pymysql.cursors import DictCursor
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from retrysafe import SHARED, Response, RetrySafe, State
@@ -24,6 +26,7 @@ from retrysafe.stores.base import Outgoing, Query
 from retrysafe.stores.program import Factory
 from retrysafe.stores.urls import AnyStore, open_store
 from retrysafe.testing.asks import DAY_SECONDS, an_ask
+from tests.services import mariadb
 
 T = TypeVar("T")
 
@@ -36,10 +39,12 @@ ON_POSTGRES = (
     "sqlalchemy psycopg",
     "django psycopg",
 )
+ON_MYSQL = ("pymysql", "sqlalchemy pymysql", "django mysql")
+LOOPS_ON_MYSQL = ("asyncmy", "async sqlalchemy asyncmy")
 LOOPS_ON_SQLITE = ("async sqlalchemy aiosqlite",)
 LOOPS_ON_POSTGRES = ("asyncpg", "async psycopg", "async sqlalchemy asyncpg", "async sqlalchemy psycopg")
-FOR_THREADS = ON_SQLITE + ON_POSTGRES
-FOR_LOOPS = LOOPS_ON_SQLITE + LOOPS_ON_POSTGRES
+FOR_THREADS = ON_SQLITE + ON_POSTGRES + ON_MYSQL
+FOR_LOOPS = LOOPS_ON_SQLITE + LOOPS_ON_POSTGRES + LOOPS_ON_MYSQL
 EVERY = FOR_THREADS + FOR_LOOPS
 
 INSERT = "INSERT INTO effects VALUES ('done')"
@@ -81,7 +86,7 @@ class Place:
         self.store: AnyStore = open_store(url)
         self.meta = self.store.open()
         self.execute("CREATE TABLE effects (what TEXT)")
-        self.execute("CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER)")
+        self.execute("CREATE TABLE counters (name VARCHAR(9) PRIMARY KEY, value INTEGER)")
         self.execute("INSERT INTO counters VALUES ('a', 0), ('b', 0)")
         self.binding: Any = self.bind(url)
         self.guard = RetrySafe(self.store, principal=SHARED, transactions=self.binding, scan=None, sinks=())
@@ -91,7 +96,9 @@ class Place:
     def execute(self, text: str) -> list[Any]:
         connection = self.connect()
         try:
-            cursor = connection.execute(text)
+            cursor = connection.execute(text) if not self.url.startswith("mariadb") else connection.cursor()
+            if self.url.startswith("mariadb"):
+                cursor.execute(text)
             rows = cursor.fetchall() if cursor.description else []
             connection.commit()
             return list(rows)
@@ -101,6 +108,8 @@ class Place:
     def connect(self) -> Any:
         if self.url.startswith("sqlite"):
             return sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=30)
+        if self.url.startswith("mariadb"):
+            return mariadb.connect(self.url)
         return psycopg.connect(self.url)
 
     @property
@@ -149,10 +158,12 @@ class Place:
 
     def execute_on(self, handle: Any, text: str) -> Any:
         """Execute on what the binding gives; on event loops it gives something to await."""
-        if "django" in self.kind:
+        if "django" in self.kind or self.kind == "pymysql":
             with handle.cursor() as cursor:
                 cursor.execute(text)
                 return cursor.fetchall() if cursor.description else []
+        if self.kind == "asyncmy":
+            return _executed(handle, text)
         return handle.execute(sqlalchemy.text(text) if "sqlalchemy" in self.kind else text)
 
     def call(self, function: Callable[..., Any], mode: str, key: str = "k", **policy: Any) -> Response:
@@ -238,6 +249,12 @@ class Opened:
         return list(await rows if isawaitable(rows) else rows)
 
 
+async def _executed(connection: Any, text: str) -> Any:
+    cursor = connection.cursor()
+    await cursor.execute(text)
+    return cursor
+
+
 async def _awaited(answer: Any) -> Any:
     return await answer
 
@@ -318,6 +335,44 @@ def _django(_: Place, url: str) -> Made:
     return DjangoTransactions(alias), lambda: forget(alias)
 
 
+def _pymysql(_: Place, url: str) -> Made:
+    from retrysafe.adapters.transactions.pymysql import PyMySQLTransactions
+
+    def connect() -> Any:
+        connection = mariadb.connect(url)
+        # As unlike ours as can be.
+        connection.cursorclass = DictCursor
+        return connection
+
+    return PyMySQLTransactions(connect), None
+
+
+def _asyncmy(place: Place, url: str) -> Made:
+    import asyncmy
+
+    from retrysafe.adapters.transactions.asyncmy import AsyncmyTransactions
+
+    assert place.loop is not None
+    loop = place.loop
+    parts = urlsplit(url)
+
+    async def connect() -> Any:
+        where: dict[str, Any] = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "user": parts.username,
+            "db": parts.path[1:],
+        }
+        return await asyncmy.create_pool(minsize=1, maxsize=2, autocommit=True, **where)
+
+    async def close() -> None:
+        pool.close()
+        await pool.wait_closed()
+
+    pool: Any = loop.run(connect())
+    return AsyncmyTransactions(lambda: pool), lambda: loop.run(close())
+
+
 _MAKERS: dict[str, Callable[[Place, str], Made]] = {
     "sqlite3": _sqlite3,
     "psycopg": _psycopg,
@@ -326,6 +381,11 @@ _MAKERS: dict[str, Callable[[Place, str], Made]] = {
     "sqlalchemy psycopg": partial(_sqlalchemy, "postgresql+psycopg"),
     "django sqlite": _django,
     "django psycopg": _django,
+    "pymysql": _pymysql,
+    "sqlalchemy pymysql": partial(_sqlalchemy, "mysql+pymysql"),
+    "django mysql": _django,
+    "asyncmy": _asyncmy,
+    "async sqlalchemy asyncmy": partial(_async_sqlalchemy, "mysql+asyncmy"),
     "asyncpg": _asyncpg,
     "async psycopg": _async_psycopg,
     "async sqlalchemy asyncpg": partial(_async_sqlalchemy, "postgresql+asyncpg"),

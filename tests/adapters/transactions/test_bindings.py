@@ -201,7 +201,7 @@ def _elsewhere(place: Place, request: Any) -> str:
     if place.url.startswith("sqlite"):
         return f"sqlite:///{request.getfixturevalue('tmp_path')}/other.db"
     # It has no tables of ours.
-    return place.url.rpartition("/")[0] + "/postgres"
+    return place.url.rpartition("/")[0] + ("/mysql" if place.url.startswith("mariadb") else "/postgres")
 
 
 def test_without_a_binding_the_fix_is_named(tmp_path: Path) -> None:

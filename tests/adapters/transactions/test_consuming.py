@@ -283,9 +283,14 @@ def test_a_database_that_is_no_store_gets_the_tables(place: Place) -> None:
     for table in ("retrysafe_inbox", "retrysafe_barrier"):
         place.execute(f"DROP TABLE {table}")
     for _ in range(2):
-        transaction = place.begin()
-        _do(place, "create_tables", transaction.inner)
-        transaction.commit()
+        if place.url.startswith("mariadb"):
+            # Whose transactions end with it.
+            with place.connect() as connection:
+                consuming.create_tables(connection)
+        else:
+            transaction = place.begin()
+            _do(place, "create_tables", transaction.inner)
+            transaction.commit()
     assert _first_time(place, "operation:1")
     assert _passes(place, FORWARD) is Passage.APPLY
     assert not _first_time(place, "operation:1")

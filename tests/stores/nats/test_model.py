@@ -37,7 +37,7 @@ def server(nats: Service) -> None:
 
 TestNatsModel = NatsMachine.TestCase
 TestNatsModel.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from retrysafe.protocol.model import Message, Mode
@@ -16,13 +17,14 @@ from retrysafe.stores.documents.verbs import DocumentVerbs
 from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats import NatsStore, parts
 from retrysafe.stores.nats import documents as port_module
-from retrysafe.stores.nats.bucket import DROP_AFTER, EXPECTED
+from retrysafe.stores.nats.bucket import API, DROP_AFTER, EXPECTED
 from retrysafe.stores.nats.documents import Documents
 from retrysafe.stores.nats.walk import walk
 from retrysafe.stores.nats.wire import Wire, ack_of
 from retrysafe.testing.asks import DAY_SECONDS, an_ask, an_intervention
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
+from tests.services.service import Service
 from tests.stores.postgres.tools import until
 
 T = TypeVar("T")
@@ -174,6 +176,21 @@ def test_the_server_drops_a_tombstone_by_itself_and_nothing_that_is_open(store: 
     assert DROP_AFTER not in headers(store, telling.digest)
 
 
+def test_a_bucket_that_an_older_server_made_drops_nothing_by_itself(
+    nats: Service, bucket: str, make: Callable[[], NatsStore]
+) -> None:
+    """S10: and its operations are recorded all the same."""
+    first = make()
+    settings = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], "max_msgs_per_subject": 1}
+    connecting_only = NatsStore([nats.url], bucket=f"{bucket}-other")
+    on(connecting_only, lambda wire: wire.ask(f"{API}.STREAM.CREATE.KV_{bucket}", msgspec.json.encode(settings)))
+    connecting_only.close()
+    runner = Runner(first, "sync")
+    claim = runner.claimed(an_ask())
+    runner.record(claim)
+    assert DROP_AFTER not in headers(first, claim.digest)
+
+
 def test_a_mark_of_another_client_s_deletion_does_not_keep_the_key(store: NatsStore, runner: Runner) -> None:
     """C6: `nats kv del` leaves one, and so does a time to live in a bucket that was made so."""
     claim = runner.claimed(an_ask())
@@ -277,9 +294,9 @@ def test_an_index_that_could_not_be_written_is_written_later(
     with pytest.raises(Exception, match="lost"):
         runner.claim(ask)
     monkeypatch.undo()
-    assert store._keeping._owed
+    assert store._keeping.owed()
     runner.abandoned()
-    assert not store._keeping._owed
+    assert not store._keeping.owed()
     assert pointers(store) == [0.001]
 
 

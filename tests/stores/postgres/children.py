@@ -81,6 +81,28 @@ def race_in_threads(url: str, keys: str) -> None:
     say(met)
 
 
+def crowd_on_a_loop(url: str, keys: str) -> None:
+    """Ask for each key fifty times at once, and say what each met: the keys in one order, so that processes collide."""
+    store = PostgresStore(url)
+
+    async def one(ask: Ask) -> tuple[str, str]:
+        verdict = await store.arun(partial(store.verbs.claim, ask))
+        if isinstance(verdict, Claimed):
+            await store.arun(recording(store, verdict.claim, verdict.claim.operation_id.encode()))
+        return _met(verdict)
+
+    async def everything() -> list[tuple[str, str]]:
+        met: list[tuple[str, str]] = []
+        for number in range(int(keys)):
+            asks = [an_ask(f"key-{number}", attempt_id=own_attempt_id()) for _ in range(50)]
+            met += await asyncio.gather(*map(one, asks))
+        await store.aclose()
+        return met
+
+    wait_for_start()
+    say(asyncio.run(everything()))
+
+
 def open_at_once(url: str) -> None:
     """Make the tables, together with others."""
     store = PostgresStore(url)

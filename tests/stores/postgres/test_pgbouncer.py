@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,7 +18,8 @@ from retrysafe.protocol.verdicts import Claimed
 from retrysafe.stores.postgres import PostgresStore, from_url, migrate, migrations, pending
 from retrysafe.testing.asks import an_ask
 from retrysafe.testing.runner import Face, Runner
-from tests.services.service import Service
+from tests.services import debian
+from tests.services.service import Service, missing
 from tests.stores.postgres.tools import claimed, one_statement, recording
 
 _CONFIGURATION = """
@@ -38,9 +38,10 @@ default_pool_size = 3
 @pytest.fixture(scope="module")
 def pgbouncer(postgres: Service) -> Iterator[Service]:
     """A PgBouncer in front of the server of all tests, with three sessions for each database."""
-    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    known = debian.PROGRAMS["pgbouncer"]
+    found = known.path
     if found is None:
-        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+        missing("PgBouncer", debian.install_line(known))
 
     def prepare(service: Service) -> None:
         Path(service.folder, "pgbouncer.ini").write_text(
@@ -49,15 +50,21 @@ def pgbouncer(postgres: Service) -> Iterator[Service]:
 
     service = Service(
         "pgbouncer",
-        command=lambda _: [found, "pgbouncer.ini"],
+        command=lambda _: [str(found), "pgbouncer.ini"],
         url=lambda service: f"postgresql://tests@{service.address}",
         answers=_answers,
         prepare=prepare,
+        environment=lambda _: {"LD_LIBRARY_PATH": _libraries(known)},
         # It refuses to run as root.
         user=pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None,
     )
     with service:
         yield service
+
+
+def _libraries(known: debian.Program) -> str:
+    """Say where its libraries are, should it not be installed but unpacked."""
+    return os.pathsep.join(str(folder) for folder in known.unpacked.glob("usr/lib/*-linux-gnu*"))
 
 
 def _answers(service: Service) -> bool:
@@ -73,10 +80,13 @@ def url(pgbouncer: Service, database: str) -> str:
     return f"{pgbouncer.url}/{database.rpartition('/')[2]}?pgbouncer=true"
 
 
-@pytest.mark.parametrize("face", ["sync", "async"])
-def test_more_clients_than_sessions_claim_and_record(url: str, face: Face) -> None:
+DRIVERS: list[tuple[Face, str]] = [("sync", "psycopg"), ("async", "psycopg"), ("async", "asyncpg")]
+
+
+@pytest.mark.parametrize(("face", "driver"), DRIVERS)
+def test_more_clients_than_sessions_claim_and_record(url: str, face: Face, driver: str) -> None:
     """C1: nothing is expected to be there from one transaction to the next, such as a prepared statement."""
-    runner = Runner(from_url(url), face)
+    runner = Runner(from_url(f"{url}&driver={driver}"), face)
     runner.open()
     verbs = runner.store.verbs
     for lap in range(8):

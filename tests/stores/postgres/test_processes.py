@@ -49,6 +49,15 @@ def test_of_all_who_race_exactly_one_wins_each_key(database: str) -> None:
     store.close()
 
 
+def test_of_fifty_equal_requests_in_each_of_four_processes_one_wins(database: str) -> None:
+    """C1, C6: batches of equal rows against others; whoever cannot see the winner yet is not told "free"."""
+    answers = together(4, "crowd_on_a_loop", database, 12)
+    met = [answer for answer in answers for answer in answer]
+    won = [operation for what, operation in met if what == "won"]
+    assert (len(met), len(won), len(set(won))) == (2400, 12, 12)
+    assert {operation for _, operation in met} == set(won)
+
+
 def test_processes_that_start_at_once_agree_on_one_pepper(database: str) -> None:
     """K4: one makes the tables, and whoever comes second keeps what the first made."""
     assert len(set(together(8, "open_at_once", database))) == 1

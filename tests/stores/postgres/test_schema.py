@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from itertools import count
+from threading import Event
 
 import psycopg
 import pytest
 
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreError
-from retrysafe.protocol.model import Mode
+from retrysafe.protocol.effects import Written
+from retrysafe.protocol.model import Checkpoint, Claim, Mode
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import StepKind, StepStatus
 from retrysafe.stores.postgres import PostgresStore, migrate, migrations, migrations_sql, pending
 from retrysafe.stores.postgres.connect import Settings
-from retrysafe.stores.postgres.dialect import statements
+from retrysafe.stores.postgres.dialect import ServerInstants, statements
 from retrysafe.stores.rows import COLUMNS, before, one_of
 from retrysafe.stores.sql.migrations import Migration
+from retrysafe.stores.sql.recovery import SQLVerbs
 from retrysafe.stores.sqlite.dialect import statements as sqlite_statements
 from retrysafe.testing.asks import a_memo, an_ask
 from tests.stores.postgres.conftest import Sight
-from tests.stores.postgres.tools import claimed
+from tests.stores.postgres.tools import claimed, recording, until
 
 COLUMNS_THERE = """
 SELECT table_name, column_name, data_type, is_nullable, column_default FROM information_schema.columns
@@ -131,7 +137,9 @@ def test_a_step_that_fails_leaves_nothing(
     database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
 ) -> None:
     """D1: all steps are one transaction."""
-    bad = Migration(2, "0002_bad", "CREATE TABLE retrysafe_new (a INTEGER); CREATE TABLE retrysafe_meta (b TEXT);", "0")
+    bad = Migration(
+        99, "0099_bad", "CREATE TABLE retrysafe_new (a INTEGER); CREATE TABLE retrysafe_meta (b TEXT);", "0"
+    )
     monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), bad))
     sight.execute("CREATE TABLE theirs (a INTEGER)")
     before_it = schema(database)
@@ -144,11 +152,103 @@ def test_a_step_that_came_later_is_applied_alone(
     database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
 ) -> None:
     migrate(settings)
-    later = Migration(2, "0002_later", "CREATE TABLE retrysafe_later (a INTEGER);", "0")
+    later = Migration(99, "0099_later", "CREATE TABLE retrysafe_later (a INTEGER);", "0")
     monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), later))
     assert pending(settings) == (later,)
     assert migrate(settings) == (later,)
     assert sight.execute("SELECT count(*) FROM retrysafe_later").fetchone() == (0,)
+
+
+def test_a_migration_adds_first_and_takes_away_when_it_is_told_to(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
+) -> None:
+    """D1: so that old code and new code run side by side, and old code can even start."""
+    old = migrations()[:1]
+    text = "ALTER TABLE retrysafe_inbox ADD more TEXT;\n-- post\nALTER TABLE retrysafe_inbox DROP received_at;\n"
+    step = Migration(2, "0002_more", text, "0")
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: old)
+    migrate(settings)
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*old, step))
+    store = PostgresStore(settings.conninfo, migrate=False)
+    with pytest.raises(SchemaMismatch):
+        store.open()
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'retrysafe_inbox'"
+    assert migrate(settings, "pre") == (step,)
+    assert migrate(settings, "pre") == ()
+    assert {("more",), ("received_at",)} <= set(sight.execute(columns).fetchall())
+    store.open()
+    store.close()
+    assert pending(settings) == (step,)
+    with monkeypatch.context() as before:
+        before.setattr("retrysafe.stores.postgres.schema.migrations", lambda: old)
+        store.open()
+        store.close()
+    assert migrate(settings, "post") == (step,)
+    assert ("received_at",) not in sight.execute(columns).fetchall()
+    assert (pending(settings), migrate(settings)) == ((), ())
+
+
+def test_a_process_that_starts_changes_nothing_that_old_code_needs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D1: the first of the new processes may migrate by itself; the second phase is a person's."""
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: migrations()[:1])
+    migrate(settings)
+    monkeypatch.undo()
+    store = PostgresStore(settings.conninfo)
+    claimed(store)
+    store.close()
+    assert pending(settings) == migrations()[1:]
+    assert migrate(settings) == migrations()[1:]
+
+
+def test_old_code_goes_on_under_load_while_the_schema_is_migrated(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, sight: Sight
+) -> None:
+    """D1, C1: old statements before, between and after the phases; each operation once, whoever claims it."""
+    monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: migrations()[:1])
+    old = PostgresStore(settings.conninfo)
+    # The words of the first release: the time in a statement of its own, and each write in a transaction.
+    old.verbs = OldVerbs()
+    old.open()
+    monkeypatch.undo()
+    ends, number = Event(), count()
+    claims: list[Claim] = []
+
+    def work() -> None:
+        while not ends.is_set():
+            claim = claimed(old, an_ask(f"key-{next(number)}"))
+            claims.append(claim)
+            assert isinstance(old.run(recording(old, claim)), Written)
+
+    def and_some_more(of: int = 40) -> None:
+        enough = len(claims) + of
+        until(lambda: len(claims) > enough)
+
+    with ThreadPoolExecutor(3) as threads:
+        workers = [threads.submit(work) for _ in range(3)]
+        and_some_more()
+        new = PostgresStore(settings.conninfo)
+        new.open()
+        and_some_more()
+        mine = claimed(new, an_ask("new"))
+        assert isinstance(new.run(recording(new, mine)), Written)
+        for claim in claims[:20]:
+            assert isinstance(new.run(partial(new.verbs.read, claim.digest)), Checkpoint)
+        migrate(settings)
+        and_some_more()
+        ends.set()
+        for worker in workers:
+            worker.result()
+    counted = "SELECT count(*), count(*) FILTER (WHERE state = 'done') FROM retrysafe_checkpoint"
+    assert sight.execute(counted).fetchone() == (len(claims) + 1, len(claims) + 1)
+    old.close()
+    new.close()
+
+
+class OldVerbs(SQLVerbs):
+    def __init__(self) -> None:
+        super().__init__(statements(), ServerInstants())
 
 
 def test_a_schema_from_the_future_is_left_alone(settings: Settings, sight: Sight, database: str) -> None:
@@ -180,7 +280,7 @@ def test_a_migration_is_not_ended_by_the_time_limit_of_statements(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D1: a large table takes its time."""
-    slow = Migration(2, "0002_slow", "SELECT pg_sleep(3.5);", "0")
+    slow = Migration(99, "0099_slow", "SELECT pg_sleep(3.5);", "0")
     monkeypatch.setattr("retrysafe.stores.postgres.schema.migrations", lambda: (*migrations(), slow))
     assert migrate(replace(settings, timeout_seconds=1.0)) == (*migrations(), slow)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import redis as library
-import valkey
 
 from retrysafe.stores.redis import RedisStore, from_clients, from_url
 from retrysafe.testing.clock import ManualClock
@@ -67,10 +66,3 @@ class TestClientOfRedisPy(StoreContract):
         with library.Redis.from_url(redis.url) as client:
             loops = library.asyncio.Redis.from_url(redis.url)
             yield _ClosingItsClient(from_clients(client, loops, prefix=a_prefix()), loops, clock)
-
-
-class TestClientOfValkeyPy(StoreContract):
-    @pytest.fixture
-    def store(self, clock: ManualClock, redis: Service) -> Iterator[RedisStore]:
-        with valkey.Valkey.from_url(redis.url) as client:
-            yield by_hand(from_clients(client, prefix=a_prefix()), clock)

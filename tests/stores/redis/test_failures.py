@@ -105,8 +105,11 @@ class TestServer:
         assert runner.record(claim) == Written()
         runner.close()
 
-    def test_connections_that_were_ended_while_they_rested_are_not_noticed(self, own_redis: Service) -> None:
+    def test_connections_that_were_ended_while_they_rested_are_not_noticed(
+        self, own_redis: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """D1: such as by an administrator, or by a time-out of the server's."""
+        monkeypatch.setattr("retrysafe.stores.redis.line._BELIEVED_SECONDS", 0.0)
         store = from_url(own_redis.url)
 
         async def work(sight: library.Redis) -> None:
@@ -151,7 +154,7 @@ class TestLostAnswers:
     @pytest.mark.parametrize(
         ("write", "name"),
         [
-            (Runner.record, "write"),
+            (Runner.record, "record"),
             (Runner.release, "write"),
             (Runner.park, "write"),
             (Runner.begin_stream, "write"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from retrysafe.errors import RecordUnreadable
 from retrysafe.protocol.model import Mode
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.protocol.steps import PIVOT, StepKind, StepStatus
-from retrysafe.protocol.verdicts import InFlight
+from retrysafe.protocol.verdicts import Claimed, InFlight
 from retrysafe.stores.base import Query, Wanted
 from retrysafe.stores.redis import RedisStore
 from retrysafe.stores.redis.calls import BUCKETS, script
@@ -38,7 +39,7 @@ from retrysafe.testing.asks import a_memo, an_ask
 from tests.services.redis_servers import until
 from tests.stores.redis.tools import claimed, read, recording
 
-COMMON = script("claim").text
+COMMON = script("write").text
 OUTCOME_BYTES = 1024
 
 
@@ -154,13 +155,17 @@ def test_a_checkpoint_costs_its_payload_and_a_few_hundred_bytes(
         told: Any = sight.info("memory")
         return int(told["used_memory_dataset"])
 
+    async def fill() -> tuple[int, int]:
+        asks = [an_ask(f"key-{each}") for each in range(number)]
+        verdicts = await asyncio.gather(*(store.arun(partial(store.verbs.claim, ask)) for ask in asks))
+        opened = used()
+        claims = [verdict.claim for verdict in verdicts if isinstance(verdict, Claimed)]
+        await asyncio.gather(*(store.arun(recording(store, claim, bytes(OUTCOME_BYTES))) for claim in claims))
+        await store.aclose()
+        return opened, used()
+
     before = used()
-    claims = [claimed(store, an_ask(f"key-{each}")) for each in range(number)]
-    opened = (used() - before) / number
-    outcome = bytes(OUTCOME_BYTES)
-    for claim in claims:
-        store.run(recording(store, claim, outcome))
-    done = (used() - before) / number
+    opened, done = ((after - before) / number for after in asyncio.run(fill()))
     figure(f"Redis: {opened:.0f} B per open checkpoint, {done:.0f} B with an outcome of {OUTCOME_BYTES} B")
     assert opened < 700
     assert done < OUTCOME_BYTES + 900

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from redis.retry import Retry
 from retrysafe import SHARED, Policy, RetrySafe
 from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt, StoreUnavailable
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.base import Capability, Clock, Durability
+from retrysafe.stores.base import Capability, Clock, Durability, Query
 from retrysafe.stores.redis import Persistence, RedisStore, from_clients, from_url
 from retrysafe.stores.redis.connections import Connections
 from retrysafe.stores.redis.settings import Settings
@@ -151,6 +152,57 @@ class TestMeta:
         later.close()
 
 
+class TestEmptiedServers:
+    """K4: a server without persistence that was started again, while processes live that know the old pepper."""
+
+    def test_a_pepper_that_was_lost_is_put_back_by_whoever_knows_it(
+        self, store: RedisStore, sight: library.Redis, url: str
+    ) -> None:
+        """K4: so that a process that comes later agrees."""
+        pepper = store.open().pepper
+        sight.delete(store.keys.meta)
+        _cut_off(store)
+        claimed(store, an_ask("thread"))
+        later = from_url(url)
+        assert later.open().pepper == pepper
+        later.close()
+        sight.delete(store.keys.meta)
+        assert isinstance(asyncio.run(_claim_and_close(store)), Claimed)
+        later = from_url(url)
+        assert later.open().pepper == pepper
+        later.close()
+
+    def test_a_store_that_others_have_made_anew_is_not_used(
+        self, store: RedisStore, sight: library.Redis, url: str
+    ) -> None:
+        """K4: the same key would be two operations."""
+        sight.delete(store.keys.meta)
+        other = from_url(url)
+        other.open()
+        _cut_off(store)
+        with pytest.raises(StoreUnavailable, match="restart this process"):
+            claimed(store)
+        with pytest.raises(StoreUnavailable, match="restart this process"):
+            asyncio.run(_claim(store))
+        claimed(other)
+        other.close()
+
+
+def _cut_off(store: RedisStore) -> None:
+    """End the connections that a store has for threads, as the end of a server does."""
+    transport = store._transport
+    assert isinstance(transport, Connections)
+    for line in transport._lines._every:
+        line.close()
+    transport._lines._resting.clear()
+
+
+async def _claim_and_close(store: RedisStore) -> object:
+    verdict = await store.arun(lambda: store.verbs.claim(an_ask("loop")))
+    await store.aclose()
+    return verdict
+
+
 class TestClients:
     def test_a_client_that_decodes_is_refused(self, redis: Service) -> None:
         """Checkpoints are bytes."""
@@ -177,6 +229,25 @@ class TestClients:
         store.close()
         assert client.ping()
         client.close()
+
+    def test_without_a_client_for_loops_threads_do_their_work(self, redis: Service) -> None:
+        """C7: also when a caller goes away."""
+        client = valkey.Valkey.from_url(redis.url)
+        store = from_clients(client, prefix=a_prefix())
+
+        async def work() -> None:
+            await store.aopen()
+            leaving = asyncio.ensure_future(store.arun(lambda: store.verbs.claim(an_ask("left"))))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            await asyncio.gather(*(store.arun(partial(store.verbs.claim, an_ask(f"{each}"))) for each in range(20)))
+            await store.aclose()
+
+        asyncio.run(work())
+        assert len(store.query(lambda: store.verbs.listing(Query()))) == 21
+        client.connection_pool.disconnect()
 
     def test_a_client_that_cannot_reach_its_server_is_unavailable(self) -> None:
         """D1."""

@@ -11,10 +11,10 @@ from retrysafe.stores.program import Factory
 T = TypeVar("T")
 
 Place = Any
-"""A transaction of a binding; or a connection (SQLAlchemy: also a session) of sqlite3, psycopg, asyncpg, SQLAlchemy or
-Django, with a transaction open that the caller commits."""
+"""A transaction of a binding; or a connection (SQLAlchemy: also a session) of sqlite3, psycopg, asyncpg, PyMySQL,
+asyncmy, SQLAlchemy or Django, with a transaction open that the caller commits."""
 
-_DRIVERS = frozenset({"asyncpg", "django", "psycopg", "sqlalchemy", "sqlite3"})
+_DRIVERS = frozenset({"asyncmy", "asyncpg", "django", "psycopg", "pymysql", "sqlalchemy", "sqlite3"})
 
 
 def run_on(place: Place, program: Factory[T]) -> T:
@@ -50,7 +50,7 @@ async def arun_on(place: Place, program: Factory[T]) -> T:
 
 
 def dialect_of(place: Place) -> str:
-    """Name the SQL of the database: ``sqlite`` or ``postgresql``.
+    """Name the SQL of the database: ``sqlite``, ``postgresql`` or ``mysql``.
 
     Raises:
         TypeError: it is nothing of the kind.

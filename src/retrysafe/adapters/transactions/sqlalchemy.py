@@ -233,9 +233,8 @@ async def arun_on(place: AsyncConnection | AsyncSession, program: Factory[T]) ->
 
 def dialect_of(place: Connection | Session | AsyncConnection | AsyncSession) -> str:
     """Name the database's SQL."""
-    if isinstance(place, (Connection, AsyncConnection)):
-        return place.dialect.name
-    return place.get_bind().dialect.name
+    dialect = place.dialect if isinstance(place, (Connection, AsyncConnection)) else place.get_bind().dialect
+    return "mysql" if dialect.name == "mariadb" else dialect.name
 
 
 def _connection(place: Connection | Session) -> Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -52,6 +52,39 @@ def limit_postgres(version: int, limit_seconds: float) -> Program[None]:
     names = (*_ENDS_WHAT_IS_FROZEN, _ENDS_WHAT_IS_LONG) if version >= 17 else _ENDS_WHAT_IS_FROZEN
     settings = ", ".join(f"set_config('{name}', ?, true)" for name in names)
     yield Statement(f"SELECT {settings}", (milliseconds,) * len(names))
+
+
+def limit_mysql(version: str, limit_seconds: float) -> Program[Callable[[], Program[None]]]:
+    """Have MySQL or MariaDB itself end what is frozen, for as long as a transaction is open (R11).
+
+    Their limits are a session's, and not a transaction's.
+
+    Args:
+        version: what the server says of itself.
+        limit_seconds: how long a transaction may be idle, or run one statement. MySQL ends a session that is idle, and
+            of statements only those that read.
+
+    Returns:
+        The program that sets the limits back to what they were.
+    """
+    seconds = max(1, int(limit_seconds))
+    limits: Mapping[str, float] = (
+        {"idle_transaction_timeout": seconds, "max_statement_time": limit_seconds}
+        if "mariadb" in version.lower()
+        else {"wait_timeout": seconds, "max_execution_time": max(1, int(limit_seconds * 1000))}
+    )
+    answer = yield Statement(f"SELECT {', '.join(f'@@SESSION.{name}' for name in limits)}")
+    before = dict(zip(limits, answer.rows[0], strict=True))
+    yield _set_session(limits)
+
+    def set_back() -> Program[None]:
+        yield _set_session(before)
+
+    return set_back
+
+
+def _set_session(values: Mapping[str, Any]) -> Statement:
+    return Statement(f"SET {', '.join(f'SESSION {name} = {value}' for name, value in values.items())}")
 
 
 def hold_sqlite(run: Callable[[Factory[None]], object]) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from retrysafe.cli.complaints import Complaint
 from retrysafe.cli.doctor.findings import Finding, Level
-from retrysafe.cli.opening import named, opened, postgres_database, redis_server, shown, sqlite_file
+from retrysafe.cli.opening import mysql_database, named, opened, postgres_database, redis_server, shown, sqlite_file
 from retrysafe.cli.operations import is_abandoned
 from retrysafe.cli.words import counted, duration
 from retrysafe.errors import RetrySafeError
@@ -26,6 +26,11 @@ _WHOSE = {
     Clock.SERVER: "the database server's",
     Clock.HOST: "by a clock that all processes of the host share",
     Clock.MARGIN: "each process's own, with a margin",
+}
+
+_DURABLE = {
+    "sqlite": "leave out synchronous=normal",
+    "nats": "set sync_interval: always in the server's jetstream block and say synced=true, or use replicas=3",
 }
 
 
@@ -53,6 +58,7 @@ def store_checks(store_url: str) -> Iterator[Finding]:
 def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
     """Look at what only one kind of store has; a failure means that it can't be used."""
     file, database, server = sqlite_file(store), postgres_database(store), redis_server(store)
+    mysql = mysql_database(store)
     if file is not None:
         from retrysafe.cli.doctor.sqlite import file_checks  # noqa: PLC0415 - it loads the driver
 
@@ -61,6 +67,10 @@ def _own_checks(store: AnyStore, url: str) -> Iterator[Finding]:
         from retrysafe.cli.doctor.postgres import server_checks  # noqa: PLC0415 - as above
 
         yield from server_checks(database, url)
+    if mysql is not None:
+        from retrysafe.cli.doctor.mysql import mysql_checks  # noqa: PLC0415 - as above
+
+        yield from mysql_checks(mysql, url)
     if server is not None:
         from retrysafe.cli.doctor import redis  # noqa: PLC0415 - as above
 
@@ -84,11 +94,7 @@ def _opened_checks(store: Store, url: str) -> Iterator[Finding]:
 def _durability(store: Store) -> Finding:
     match store.traits.durability:
         case Durability.PROCESS:
-            fix = (
-                "leave out synchronous=normal"
-                if store.traits.name == "sqlite"
-                else "use a store that survives power loss"
-            )
+            fix = _DURABLE.get(store.traits.name, "use a store that survives power loss")
             text = "an acknowledged write may be lost with the power, and its operation then runs twice"
             return Finding(Level.WARN, "durability", text, fix)
         case Durability.PERIODIC:

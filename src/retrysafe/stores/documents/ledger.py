@@ -66,6 +66,11 @@ class Ledger:
         self._numbers = Numbers()
         self._shelf = Shelf()
 
+    def start_over(self) -> None:
+        """Forget what this process remembers, in a forked child, where a thread that is gone may have held a lock."""
+        self._numbers = Numbers()
+        self._shelf = Shelf()
+
     def _now(self) -> Program[float]:
         return self._instants.now()
 

@@ -38,6 +38,11 @@ class OutboxVerbs(AttemptVerbs):
         super().__init__(instants, margin_seconds)
         self._senders = _Senders()
 
+    def start_over(self) -> None:
+        """Forget what this process remembers, in a forked child."""
+        super().start_over()
+        self._senders = _Senders()
+
     def take_messages(self, limit: int, lease_seconds: float) -> Program[Sequence[Outgoing]]:
         """Take messages that are due, oldest first (R12)."""
         now = yield from self._now()

@@ -198,19 +198,18 @@ class AsyncPort(Protocol):
 
 def facts_of(row: Row) -> Facts:
     """Tell what the indexes must know of a document."""
-    open_at: float | None = None
+    open_at = purge_at = outbox_at = audit_at = forget_at = None
     if not row.gone:
         if row.state in LEASED:
             open_at = max(row.lease_until, row.due_at)
         elif row.state is State.PARKED:
             open_at = inf
-    purge_at = row.purge_at()
-    return Facts(
-        number=row.number,
-        operation_id=row.operation_id,
-        open_at=open_at,
-        purge_at=None if purge_at == inf else purge_at,
-        outbox_at=min((sending.due_at for sending in row.outbox), default=None),
-        audit_at=min((line.at for line in row.audit), default=None),
-        forget_at=None if purge_at == inf or row.outbox or row.audit else row.tombstone_until,
-    )
+        else:
+            purge_at = row.purge_at()
+    if row.outbox:
+        outbox_at = min(sending.due_at for sending in row.outbox)
+    if row.audit:
+        audit_at = min(line.at for line in row.audit)
+    if purge_at is not None and not row.outbox and not row.audit:
+        forget_at = row.tombstone_until
+    return Facts(row.number, row.operation_id, open_at, purge_at, outbox_at, audit_at, forget_at)

@@ -43,7 +43,8 @@ _STREAM_NAME_IN_USE = 10058
 _MESSAGE_NOT_FOUND = frozenset({10037, 10057, 10043})
 _WRONG_SEQUENCE = frozenset({10071, 10164})
 # Since 2.11 a message may have a time to live of its own.
-DROPS_SINCE = (2, 11)
+_DROPS_SINCE = (2, 11)
+_DROPS = "allow_msg_ttl"
 _MARKS = (b"KV-Operation", b"Nats-Marker-Reason")
 
 
@@ -147,20 +148,24 @@ class Bucket:
             raise refused(answer.error)
         return int(answer.state["first_seq"]), int(answer.state["last_seq"])
 
-    async def prepare(self, wire: Wire) -> Meta:
-        """Make the buckets where they are missing, and return what the store keeps for ever.
+    async def prepare(self, wire: Wire) -> tuple[Meta, bool]:
+        """Make the buckets where they are missing.
+
+        Returns:
+            What the store keeps for ever, and whether the server can drop a message by itself.
 
         Raises:
             ConfigurationError: a bucket is there, but not one as we need it.
             SchemaMismatch: a newer version wrote it.
             StoreUnavailable: the server can't tell, or has too little room.
         """
-        drops_by_itself = version_of(wire) >= DROPS_SINCE
-        await self._make(wire, self.stream, self.subject(">"), {"allow_msg_ttl": True} if drops_by_itself else {})
+        more = {_DROPS: True} if version_of(wire) >= _DROPS_SINCE else {}
+        # A bucket that an older server made may not have it.
+        drops = bool((await self._make(wire, self.stream, self.subject(">"), more)).get(_DROPS))
         await self._make(wire, self.audit_stream, self.audit_subject(">"), {})
-        return await self._meta(wire)
+        return await self._meta(wire), drops
 
-    async def _make(self, wire: Wire, stream: str, subject: str, more: dict[str, Any]) -> None:
+    async def _make(self, wire: Wire, stream: str, subject: str, more: dict[str, Any]) -> dict[str, Any]:
         answer = _decode(_streams, await wire.ask(f"{API}.STREAM.INFO.{stream}"))
         if answer.error is not None and answer.error.err_code == _STREAM_NOT_FOUND:
             config = {
@@ -181,6 +186,7 @@ class Bucket:
         if answer.error is not None:
             raise refused(answer.error)
         self._check(stream, answer.config)
+        return answer.config
 
     def _check(self, stream: str, config: dict[str, Any]) -> None:
         problems: list[str] = []

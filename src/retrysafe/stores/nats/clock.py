@@ -20,7 +20,8 @@ from typing import Final
 
 from retrysafe.stores.program import Program, Statement
 
-NOW: Final = Statement("now")
+LEARN: Final = Statement("learn")
+"""Asks the driver to learn the time from the server."""
 
 _FRESH_SECONDS = 10.0
 _KEPT = 6
@@ -75,13 +76,17 @@ class ServerClock:
 
 
 class ServerInstants:
-    """The server's clock as a program."""
+    """The server's clock as a program, which asks the server only when it was not asked for a while."""
+
+    def __init__(self, clock: ServerClock) -> None:
+        """Use what a process knows of the server's clock."""
+        self._clock = clock
 
     def now(self) -> Program[float]:
         """Return the store's time."""
-        answer = yield NOW
-        [(now,)] = answer.rows
-        return float(now)
+        if not self._clock.is_fresh:
+            yield LEARN
+        return self._clock.now()
 
 
 def seconds_of(stamp: str) -> float:

@@ -68,16 +68,20 @@ class Documents:
         self._keeping = keeping
         self._bucket = keeping.bucket
 
-    async def now(self) -> float:
-        """Return the server's time."""
+    async def learn(self) -> None:
+        """Learn the server's time: have it store something, and read when it did."""
+        subject = self._bucket.subject("clock")
+        ack = ack_of(await self._wire.ask(subject))
+        if ack.error is not None:
+            raise refused(ack.error)
+        stored = await self._bucket.get(self._wire, subject)
+        if stored is None:
+            raise StoreUnavailable("NATS: what was just written is not there yet")
+        self._keeping.clock.learn(seconds_of(stored.time))
+
+    async def _now(self) -> float:
         if not self._keeping.clock.is_fresh:
-            subject = self._bucket.subject("clock")
-            ack = ack_of(await self._wire.ask(subject))
-            if ack.error is not None:
-                raise refused(ack.error)
-            stored = await self._bucket.get(self._wire, subject)
-            if stored is not None:
-                self._keeping.clock.learn(seconds_of(stored.time))
+            await self.learn()
         return self._keeping.clock.now()
 
     async def load(self, digests: Sequence[bytes]) -> Sequence[Loaded]:
@@ -99,13 +103,18 @@ class Documents:
 
     async def write(self, changes: Sequence[Change]) -> Sequence[Any]:
         """Carry changes out, each under compare-and-set on its revision."""
+        if len(changes) == 1:
+            [change] = changes
+            return [await self._end(change, await self._begin(change))]
+        # All are sent before the first answer is waited for.
         sent = [await self._begin(change) for change in changes]
         return [await self._end(change, each) for change, each in zip(changes, sent, strict=True)]
 
     async def find(self, index: Index, by: float, after: Place | None, limit: int) -> Sequence[Found]:
         """List what an index has up to an instant, the earliest first."""
-        for shelf, digest, at in self._keeping.take_owed():
+        for shelf, digest, at in self._keeping.owed():
             await self._enter(shelf, digest, at)
+            self._keeping.settle(shelf, digest)
         if index == "purge":
             found, waiting = await self._keeping.sweep.find(self._wire, by, after or frozenset(), limit)
             for digest, seen in waiting:
@@ -113,7 +122,7 @@ class Documents:
                     # Nothing changes where there is one.
                     await self._wire.tell(self._bucket.subject(shelf, digest.hex()), repr(at).encode(), {EXPECTED: "0"})
             if self._keeping.is_time_to_tidy():
-                await parts.drop_left_over(self._wire, self._bucket, await self.now())
+                await parts.drop_left_over(self._wire, self._bucket, await self._now())
             return found
         # What is parked is never due.
         shelves: list[Shelf] = [shelf for shelf in _SHELVES[index] if shelf != "parked" or by == inf]
@@ -269,7 +278,7 @@ class Documents:
             return
         at = None if seen is None else needed(seen.facts).get(pointer.shelf)
         if at is None:
-            if await self.now() - pointer.written_at > _SURELY_THERE_SECONDS:
+            if await self._now() - pointer.written_at > _SURELY_THERE_SECONDS:
                 await self._wire.tell(*self._bucket.deleting(pointer.seq))
         elif at > pointer.at + _WORTH_MOVING_SECONDS:
             subject = self._bucket.subject(pointer.shelf, pointer.digest.hex())

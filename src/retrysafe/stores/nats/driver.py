@@ -16,7 +16,7 @@ from retrysafe.stores.documents.statements import afetch
 from retrysafe.stores.documents.verbs import DocumentVerbs
 from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.nats.bucket import Bucket
-from retrysafe.stores.nats.clock import NOW, ServerInstants
+from retrysafe.stores.nats.clock import LEARN, ServerInstants
 from retrysafe.stores.nats.connect import connecting
 from retrysafe.stores.nats.documents import Documents
 from retrysafe.stores.nats.keeping import Keeping
@@ -84,11 +84,12 @@ class NatsStore:
             durability=_durability(replicas, synced=synced),
             capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
         )
-        self.verbs: Verbs = DocumentVerbs(ServerInstants())
         self._keeping: Final = Keeping(Bucket(bucket, replicas))
+        verbs = DocumentVerbs(ServerInstants(self._keeping.clock))
+        self.verbs: Verbs = verbs
         seconds = timeout.total_seconds()
         connect = connect or connecting(list(servers), dict(options or {}), seconds)
-        self._wires: Final = Wires(connect, self._keeping, seconds)
+        self._wires: Final = Wires(connect, self._keeping, seconds, verbs.start_over)
         # A store that nobody closed is closed when it is collected, and at the latest when the interpreter ends.
         weakref.finalize(self, self._wires.abandon)
 
@@ -161,8 +162,9 @@ class NatsStore:
         documents = Documents(await self._wires.wire(), self._keeping)
 
         async def fetch(statement: Statement) -> Answer:
-            if statement is NOW:
-                return Answer([(await documents.now(),)])
+            if statement is LEARN:
+                await documents.learn()
+                return Answer()
             return await afetch(documents, statement)
 
         return await arun(program(), fetch)

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from retrysafe.stores.base import Meta
-from retrysafe.stores.nats.bucket import DROPS_SINCE, Bucket, version_of
+from retrysafe.stores.nats.bucket import Bucket
 from retrysafe.stores.nats.clock import ServerClock, since_boot
 from retrysafe.stores.nats.parts import Parts
 from retrysafe.stores.nats.pointers import Pointer, Shelf, Written
@@ -45,8 +45,7 @@ class Keeping:
 
     async def prepare(self, wire: Wire) -> Meta:
         """Make the bucket where it is missing, and return what the store keeps for ever; see ``bucket.py``."""
-        meta = await self.bucket.prepare(wire)
-        self.drops_by_itself = version_of(wire) >= DROPS_SINCE
+        meta, self.drops_by_itself = await self.bucket.prepare(wire)
         return meta
 
     def start_over(self) -> None:
@@ -104,12 +103,15 @@ class Keeping:
         with self._guard:
             self._owed[shelf, digest] = min(at, self._owed.get((shelf, digest), at))
 
-    def take_owed(self) -> list[tuple[Shelf, bytes, float]]:
-        """Return and forget pointers that are owed."""
+    def owed(self) -> list[tuple[Shelf, bytes, float]]:
+        """Return the pointers that are owed."""
         with self._guard:
-            owed: list[tuple[Shelf, bytes, float]] = [(shelf, digest, at) for (shelf, digest), at in self._owed.items()]
-            self._owed.clear()
-        return owed
+            return [(shelf, digest, at) for (shelf, digest), at in self._owed.items()]
+
+    def settle(self, shelf: Shelf, digest: bytes) -> None:
+        """Note that a pointer is there that was owed."""
+        with self._guard:
+            self._owed.pop((shelf, digest), None)
 
 
 def _shorten(remembered: OrderedDict[bytes, Any]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
+
+from retrysafe.errors import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -32,8 +35,17 @@ class Portal:
         """Run a coroutine on the thread's loop, and block until it has ended.
 
         Whoever is interrupted leaves it running to its end.
+
+        Raises:
+            StoreUnavailable: the portal was closed meanwhile.
         """
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running()).result()
+        with self._guard:
+            # Behind the guard, so that it is ahead of a close.
+            running = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        try:
+            return running.result()
+        except CancelledError:
+            raise StoreUnavailable("NATS: the store was closed meanwhile") from None
 
     def close(self) -> None:
         """Stop the thread, once its loop is idle."""
@@ -45,18 +57,19 @@ class Portal:
             thread.join()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._guard:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="retrysafe-nats", daemon=True)
-                self._thread.start()
-            return self._loop
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="retrysafe-nats", daemon=True)
+            self._thread.start()
+        return self._loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        # Whatever a thread has handed in by now is a task after one more round.
+        loop.run_until_complete(asyncio.sleep(0))
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()

@@ -88,8 +88,11 @@ class Sweep:
                     return
                 low, high, is_new = stretch
                 until = by - self._distance_seconds if is_new else inf
+                if not is_new:
+                    # Should this look fail.
+                    again.append((by, low, high))
                 look = await self._look(wire, low, high, by, until)
-                again.append((look.due_at, low, look.last))
+                again = [*(again if is_new else again[:-1]), (look.due_at, low, look.last)]
                 if is_new:
                     self._pass(look.last)
                 yield look

@@ -77,15 +77,19 @@ class Wire:
         Raises:
             StoreUnavailable: nobody answers, or not to us.
         """
+        wire: Wire | None = None
         try:
             async with asyncio.timeout(timeout_seconds):
                 wire = cls(await connect(), timeout_seconds)
                 wire.client._closed_cb = wire._on_closed  # noqa: SLF001 - the one way to hear of it for any client
                 await wire._listen(f"{wire._prefix}.*", wire._on_answer)
-        except TimeoutError:
-            raise StoreUnavailable(f"NATS: no connection after {timeout_seconds:g} s") from None
-        except (NatsError, OSError, ValueError) as error:
-            raise StoreUnavailable(f"NATS: {error}") from error
+        except BaseException as error:
+            if wire is not None:
+                await wire.close()
+            if not isinstance(error, NatsError | OSError | ValueError):
+                raise
+            reason = f"no connection after {timeout_seconds:g} s" if isinstance(error, TimeoutError) else error
+            raise StoreUnavailable(f"NATS: {reason}") from error
         return wire
 
     async def close(self, reason: str = _LOST) -> None:
@@ -190,6 +194,7 @@ class Wire:
         try:
             await self.client.publish(subject, payload, reply=reply, headers=told)
         except (NatsError, OSError) as error:
+            self.is_open = not self.client.is_closed
             raise StoreUnavailable(f"NATS: {error}") from error
 
     async def _listen(self, subject: str, act: Callable[[Msg], Awaitable[None]]) -> Subscription:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 from retrysafe.stores.base import Meta
@@ -23,10 +24,11 @@ class Wires:
         running: writes of event loops, whoever still waits for them.
     """
 
-    def __init__(self, connect: Connect, keeping: Keeping, timeout_seconds: float) -> None:
+    def __init__(self, connect: Connect, keeping: Keeping, timeout_seconds: float, forked: Callable[[], None]) -> None:
         self._connect: Final = connect
         self._keeping: Final = keeping
         self._timeout_seconds: Final = timeout_seconds
+        self._forked: Final = forked
         self._start_over()
         _remember(self)
 
@@ -90,15 +92,16 @@ class Wires:
 
     def start_over(self) -> None:
         """Begin with nothing, in a forked child: the connections are the parent's, and are neither used nor closed."""
-        for wire in self._wires.values():
+        for wire in list(self._wires.values()):
             wire.disown()
         _INHERITED.append((self._wires, self.portal, self.running))
         self._start_over()
         self._keeping.start_over()
+        self._forked()
 
     def _drop_finished(self) -> None:
-        for loop in [loop for loop in self._wires if loop.is_closed()]:
-            del self._wires[loop]
+        for loop in [loop for loop in list(self._wires) if loop.is_closed()]:
+            self._wires.pop(loop, None)
             self._doors.pop(loop, None)
 
 

@@ -17,7 +17,7 @@ from retrysafe.protocol.model import Ask, Checkpoint, Claim, Message
 from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import Memo
 from retrysafe.protocol.verdicts import Claimed
-from retrysafe.stores.base import Held, Lost, Renewal
+from retrysafe.stores.base import Held, Lost, Purged, Renewal
 from retrysafe.stores.decisions import memoizable, receipt
 from retrysafe.stores.instants import Instants
 from retrysafe.stores.program import ALONE, Answer, Batch, Program, Statement, whole
@@ -50,7 +50,7 @@ class PostgresVerbs(SQLVerbs):
 
     def __init__(self, instants: Instants | None = None) -> None:
         """Use the server's clock (C2), or, in a test, another one."""
-        super().__init__(statements(), instants or _ServerInstants())
+        super().__init__(statements(), instants or ServerInstants())
         self._by_server = instants is None
         self._enters = statements().with_asked("enter", "enter_one")
         self._notes = statements().with_asked("note", "note_one")
@@ -97,6 +97,11 @@ class PostgresVerbs(SQLVerbs):
         answer = yield Statement(self._notes, terms, _NOTE)
         return Written() if _wrote(answer, _NOTE) else (yield from self._refused_memo(claim, memo))
 
+    def purge(self, limit: int) -> Program[Purged]:
+        """Drop what retention allows, and who waits no more (S10)."""
+        yield Statement(self._sql["forget_waiters"], ((yield from self._now()),))
+        return (yield from super().purge(limit))
+
     def _told(self) -> Program[float | None]:
         """Return the instant that a statement is given: none, as it knows by itself."""
         return None if self._by_server else (yield from self._now())
@@ -134,7 +139,7 @@ class PostgresVerbs(SQLVerbs):
         return receipt((yield from self.read(claim.digest)), claim, State.DONE)
 
 
-class _ServerInstants:
+class ServerInstants:
     """The server's clock, asked inside each transaction; skew between application hosts changes nothing (C2)."""
 
     def now(self) -> Program[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, Literal, TypeVar, cast
@@ -23,6 +24,17 @@ from retrysafe.stores.program import Factory
 
 T = TypeVar("T")
 Driver = Literal["asyncpg", "psycopg"]
+
+# Behind a pooler a session that listens is another one a moment later.
+_CAPABILITIES = frozenset(
+    {
+        Capability.SYNC,
+        Capability.ASYNC,
+        Capability.LIST_ABANDONED,
+        Capability.SAME_TRANSACTION,
+        Capability.NOTIFY,
+    }
+)
 
 
 class PostgresStore:
@@ -61,9 +73,7 @@ class PostgresStore:
             name="postgresql",
             clock=Clock.SERVER,
             durability=Durability.NODE,
-            capabilities=frozenset(
-                {Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED, Capability.SAME_TRANSACTION}
-            ),
+            capabilities=_CAPABILITIES - {Capability.NOTIFY} if pgbouncer else _CAPABILITIES,
         )
         self.verbs: Verbs = PostgresVerbs()
         settings = Settings(
@@ -108,6 +118,10 @@ class PostgresStore:
     def query(self, program: Factory[T]) -> T:
         """Run a program that only reads, all of it as of one moment."""
         return self._run(program, reads=True)
+
+    def watch(self, digest: bytes, seconds: float, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have ``wake`` called when an operation has its outcome; see :class:`~retrysafe.stores.base.Notifier`."""
+        return self._pools.notices.watch(digest, seconds, wake)
 
     def close(self) -> None:
         """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or once it is closed."""

@@ -14,6 +14,7 @@ from retrysafe.errors import StoreUnavailable
 from retrysafe.stores.base import Meta
 from retrysafe.stores.postgres import asyncpg
 from retrysafe.stores.postgres.connect import Settings
+from retrysafe.stores.postgres.notices import Notices
 from retrysafe.stores.postgres.pool import Shelf
 from retrysafe.stores.postgres.running import LoopRunner, ThreadRunner
 from retrysafe.stores.postgres.sessions import PsycopgSession
@@ -24,6 +25,7 @@ class Pools:
 
     Attributes:
         meta: what the store keeps for ever; None until its tables have been looked at.
+        notices: wakes those who wait for operations of other processes.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,6 +38,7 @@ class Pools:
         self._opening = threading.Lock()
         self._door = threading.Lock()
         self._threads: ThreadRunner | None = None
+        self.notices = Notices(self._settings)
         self._loops: dict[asyncio.AbstractEventLoop, LoopRunner] = {}
 
     @contextmanager
@@ -79,6 +82,7 @@ class Pools:
             self._close_finished()
         if threads is not None:
             threads.pool.shelf.close()
+        self.notices.close()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
@@ -98,6 +102,7 @@ class Pools:
         shelves: list[Shelf[Any]] = [runner.pool.shelf for runner in self._loops.values()]
         if self._threads is not None:
             shelves.append(self._threads.pool.shelf)
+        _INHERITED.extend(self.notices.disown())
         for shelf in shelves:
             _INHERITED.extend(shelf.disown())
         self._start_over()

@@ -69,7 +69,10 @@ FROM ($asked) AS asked (its_digest, its_operation_id, its_fence, its_retention_s
     its_outcome, its_now)
 WHERE digest = encode(its_digest, 'hex')::uuid AND operation_id = its_operation_id AND fence = its_fence
     AND $before_done AND undoing = 0
-RETURNING its_digest, its_operation_id, its_fence, TRUE
+RETURNING its_digest, its_operation_id, its_fence, TRUE, CASE
+    WHEN EXISTS (SELECT FROM retrysafe_waiter AS waiter WHERE waiter.digest = retrysafe_checkpoint.digest)
+    THEN pg_notify('retrysafe', digest::text)
+END
 
 -- name: finish_one
 SELECT ?::bytea, ?::text, ?::integer, ?::double precision, ?::double precision, ?::bytea, ?::double precision
@@ -117,6 +120,9 @@ FROM retrysafe_checkpoint
 WHERE digest = $digest AND operation_id = ? AND fence = ? AND $states
 FOR UPDATE
 $over_intent
+
+-- name: forget_waiters
+DELETE FROM retrysafe_waiter WHERE until < ?
 
 -- name: over_intent
 ON CONFLICT (operation_id, name, idx) DO UPDATE
@@ -218,8 +224,9 @@ WHERE number = ANY (ARRAY(
 ))
 
 -- name: purge_outcomes
+-- A tombstone keeps what refuses a second run, and what people look for; nobody asks any more which attempt it was.
 UPDATE retrysafe_checkpoint
-SET state = 'expired', outcome = NULL
+SET state = 'expired', outcome = NULL, attempt_id = ''
 WHERE number = ANY (ARRAY(
     SELECT number FROM retrysafe_checkpoint
     WHERE number > ? AND number <= ? AND $before_expired AND outcome_until <= ?

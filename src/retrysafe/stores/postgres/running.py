@@ -57,7 +57,7 @@ class ThreadRunner:
         program = factory()
         try:
             statement = next(program)
-            if statement.batch is None or not isinstance(program, Whole):
+            if statement.batch is None or type(program) is not Whole:
                 return self._transact(factory, reads=reads, begun=(program, statement))
             answer = self._outside(statement, factory)
             if answer is not None:
@@ -167,7 +167,7 @@ class LoopRunner:
         try:
             statement = next(program)
             batch = statement.batch
-            if batch is None or batch.name is None or not isinstance(program, Whole):
+            if batch is None or batch.name is None or type(program) is not Whole:
                 return await self._to_the_end(self._go_on(factory, program, statement, reads=reads), reads=reads)
             answer = await self._batches[batch].put(_Row(statement, factory))
             if answer is not None:
@@ -179,7 +179,7 @@ class LoopRunner:
         return await self._to_the_end(self._transact(factory, reads=reads), reads=reads)
 
     async def _go_on(self, factory: Factory[T], program: Program[T], statement: Statement, *, reads: bool) -> T:
-        if statement.batch is None or self._settings.pgbouncer or not isinstance(program, Whole):
+        if statement.batch is None or self._settings.pgbouncer or type(program) is not Whole:
             return await self._transact(factory, reads=reads, begun=(program, statement))
         answer = await self._alone(statement)
         if answer is not None:

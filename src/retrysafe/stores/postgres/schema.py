@@ -1,4 +1,9 @@
-"""The store's schema in PostgreSQL: numbered files of SQL, applied under an advisory lock, all or nothing."""
+"""The store's schema in PostgreSQL: numbered files of SQL, applied under an advisory lock, all or nothing.
+
+A migration has two phases, so that an application need not stop for it: ``pre`` only adds, and is all that new code
+needs; once no process of the old code is left, ``post`` takes away what is not used any more, and notes the migration
+as done. Between them old code may even start: it does not see that there is a new schema.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from math import inf
+from typing import Literal
 
 import psycopg
 
@@ -22,14 +28,21 @@ CREATE TABLE IF NOT EXISTS retrysafe_migration (
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     digest TEXT NOT NULL
+);
+-- What has had its first phase; old code does not know this table.
+CREATE TABLE IF NOT EXISTS retrysafe_expansion (
+    number INTEGER PRIMARY KEY
 )"""
-_IS_THERE = (
-    "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables "
-    "WHERE tablename = 'retrysafe_migration' AND schemaname = ANY (current_schemas(false)))"
+_ARE_THERE = (
+    "SELECT tablename FROM pg_catalog.pg_tables "
+    "WHERE tablename = ANY (%s) AND schemaname = ANY (current_schemas(false))"
 )
+_EXPANDED = "INSERT INTO retrysafe_expansion VALUES (%s)"
 # Any number will do, so long as it is always the same: who migrates holds it.
 _LOCK = 7_268_473_001
 _OLDEST_SERVER = 140_000
+
+Phase = Literal["pre", "post"]
 
 
 def migrations() -> tuple[Migration, ...]:
@@ -57,8 +70,13 @@ def pending(settings: Settings) -> tuple[Migration, ...]:
         return _lacking(connection)
 
 
-def migrate(settings: Settings) -> tuple[Migration, ...]:
+def migrate(settings: Settings, phase: Phase | None = None) -> tuple[Migration, ...]:
     """Bring a database's schema up to this code's, and return what was applied; several processes may do so at once.
+
+    Args:
+        settings: how the server is reached.
+        phase: ``pre`` while processes of the old code run, ``post`` when there are none; None is both, one after the
+            other.
 
     Raises:
         SchemaMismatch: the schema is newer than this code.
@@ -66,7 +84,7 @@ def migrate(settings: Settings) -> tuple[Migration, ...]:
         StoreUnavailable: the database cannot be reached or written.
     """
     with _connected(settings) as connection:
-        return apply(connection)
+        return apply(connection, phase)
 
 
 def prepare(connection: Connection, *, may_migrate: bool) -> None:
@@ -77,32 +95,37 @@ def prepare(connection: Connection, *, may_migrate: bool) -> None:
         ConfigurationError: a migration was changed after it had been applied, or the server is older than 14.
         psycopg.Error: the database cannot be read or written.
     """
-    missing = _lacking(connection)
+    missing = _unexpanded(connection)
     if missing:
         if not may_migrate:
             raise SchemaMismatch(found=missing[0].number - 1, needed=migrations()[-1].number)
-        apply(connection)
+        # Processes of the code before may still be there, unless there was none.
+        apply(connection, None if len(missing) == len(migrations()) else "pre")
     if connection.execute("SELECT FROM retrysafe_meta").fetchone() is None:
         # Compare-and-set: whoever comes second keeps what the first made.
         made = statements()["make_meta"].replace("?", "%s")
         connection.execute(made.encode(), (secrets.token_bytes(32), secrets.token_bytes(32)))
 
 
-def apply(connection: Connection) -> tuple[Migration, ...]:
+def apply(connection: Connection, phase: Phase | None = None) -> tuple[Migration, ...]:
     """Apply what the database lacks, in the connection's transaction."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-    missing = _lacking(connection)
+    missing, unexpanded = _lacking(connection), _unexpanded(connection)
     if not missing:
         return missing
     # A large table takes its time, and so does the answer.
     patience_seconds, connection.patience_seconds = connection.patience_seconds, inf
     connection.execute("SET LOCAL statement_timeout = 0")
-    connection.execute(_BOOKKEEPING)
-    for step in missing:
-        connection.execute(step.text.encode())
-        connection.execute(step.note.encode())
+    connection.execute(_BOOKKEEPING.encode())
+    for step in unexpanded:
+        connection.execute(step.pre.encode())
+        connection.execute(_EXPANDED, (step.number,))
+    if phase != "pre":
+        for step in missing:
+            connection.execute(step.post.encode())
+            connection.execute(step.note.encode())
     connection.patience_seconds = patience_seconds
-    return missing
+    return unexpanded if phase == "pre" else missing
 
 
 def meta() -> Program[Meta]:
@@ -128,8 +151,24 @@ def _lacking(connection: Connection) -> tuple[Migration, ...]:
     if version < _OLDEST_SERVER:
         problem = f"this server is PostgreSQL {version // 10_000}: retrysafe needs 14 or later"
         raise ConfigurationError([problem])
-    # Asked of a table: `to_regclass` alone may answer from what it knew before the lock that we have waited for.
-    made = connection.execute(_IS_THERE).fetchone()
-    if made is None or not made[0]:
+    if "retrysafe_migration" not in _tables(connection):
         return migrations()
     return lacking(migrations(), dict(connection.execute("SELECT number, digest FROM retrysafe_migration").fetchall()))
+
+
+def _unexpanded(connection: Connection) -> tuple[Migration, ...]:
+    """Tell which migrations have not even had their first phase."""
+    missing = _lacking(connection)
+    if not missing or "retrysafe_expansion" not in _tables(connection):
+        return missing
+    expanded = {number for (number,) in connection.execute("SELECT number FROM retrysafe_expansion")}
+    return tuple(step for step in missing if step.number not in expanded)
+
+
+def _tables(connection: Connection) -> set[str]:
+    """Tell which tables of our bookkeeping are there.
+
+    Asked of a table: `to_regclass` may answer from what it knew before the lock that we have waited for.
+    """
+    names = ["retrysafe_migration", "retrysafe_expansion"]
+    return {name for (name,) in connection.execute(_ARE_THERE, (names,))}

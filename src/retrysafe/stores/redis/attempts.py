@@ -21,7 +21,7 @@ from retrysafe.stores.base import Held, Lost, Renewal, Terms
 from retrysafe.stores.decisions import memo_receipt, memoizable, receipt
 from retrysafe.stores.documents import attempts
 from retrysafe.stores.program import Program, Statement
-from retrysafe.stores.redis.calls import Call, Keys, Stamp, Words, ask_all, servers_time
+from retrysafe.stores.redis.calls import Call, Keys, Reply, Stamp, Words, ask_all, servers_time
 from retrysafe.stores.redis.layout import (
     STATE_CODES,
     STATUS_CODES,
@@ -47,21 +47,15 @@ class Change(NamedTuple):
 
     Attributes:
         allowed: the states that it may leave, if not all from which the new one can be reached.
-        forward: 1 where it must not be being undone: what turned back never goes forward again (I9).
         lease: when the lease ends, in seconds from now.
         due: when the scan may look at it, in seconds from now; with a lease.
-        retention: how long the outcome is replayable, in seconds.
-        tombstone: how long the key is remembered, in seconds; with a retention.
         deaths: 1 to count attempts anew.
         reason_how: k to keep the reason, n for none, s for this one; and so on.
     """
 
     allowed: str = ""
-    forward: str = "0"
     lease: float | str = ""
     due: float | str = ""
-    retention: float | str = ""
-    tombstone: float | str = ""
     deaths: str = "0"
     reason_how: str = _KEEP
     reason: str = ""
@@ -88,13 +82,11 @@ class AttemptVerbs:
     def claim(self, ask: Ask) -> Program[Verdict]:
         """Claim the checkpoint, or tell what stands in the way (C1, F1, C5, C6)."""
         digest = ask.identity.digest
-        bucket = self._keys.bucket(digest)
-        keys = (*bucket.of(digest), bucket.memos + digest)
+        keys = self._keys.bucket(digest).of(digest)
         front, back, packed_id = pack_new(ask)
-        new = (self._stamp(), front, back, packed_id, ask.lease_seconds, ask.tombstone_seconds)
-        over: tuple[bytes, int] | tuple[()] = ()
+        call = Call("claim", keys, (self._stamp(), front, back, packed_id, ask.lease_seconds, ask.tombstone_seconds))
         while True:
-            answer = yield Statement("", (Call("claim", keys, (*new, *over)),))
+            answer = yield Statement("", (call,))
             [reply] = answer.rows
             if len(reply) == 1:
                 return Claimed(
@@ -104,12 +96,10 @@ class AttemptVerbs:
             before = met.row.fence, met.row.state
             row, verdict = attempts.claim(met.row, ask, met.now, 0)
             if row is not met.row:
-                # Its tombstone is over: the next claim names it, and so takes its place (C6).
-                over = met.id, met.revision
+                # Its tombstone is over: with it out of the way, whoever comes first begins anew (C6).
+                yield from self._forget(met)
             elif before == (row.fence, row.state) or (yield from self._swap(met)):
                 return verdict
-            else:
-                over = ()
 
     def reclaim(self, seen: Checkpoint, terms: Terms) -> Program[Verdict | None]:
         """Take over or park an abandoned checkpoint, under the fence that was seen (R1, R8)."""
@@ -146,16 +136,16 @@ class AttemptVerbs:
         messages: Sequence[Message] = (),
     ) -> Program[Receipt]:
         """Record the outcome, erase the stored request, and put the messages into the outbox; final (S1, R13, I11)."""
-        change = Change(
-            forward="0" if undone else "1",
-            retention=retention_seconds,
-            tombstone=tombstone_seconds,
-            reason_how=_NONE,
-            request_how=_NONE,
-            outcome_how=_SET,
-            outcome=outcome,
-        )
-        return self._write(claim, State.UNDONE if undone else State.DONE, change, messages)
+        target = State.UNDONE if undone else State.DONE
+        bucket = self._keys.bucket(claim.digest)
+        keys: tuple[bytes, ...] = bucket.of(claim.digest)
+        if messages:
+            keys = (*keys, bucket.outbox[0], bucket.outbox[2])
+        told: Words = (self._stamp(), pack_id(claim.operation_id), claim.fence, STATE_CODES[target], _BEFORE[target])
+        said: Words = (retention_seconds, tombstone_seconds, outcome)
+        arguments = (*told, *said, *map(encode_message, messages))
+        answer = yield Statement("", (Call("record", keys, arguments),))
+        return _receipt(answer.rows[0], claim, target)
 
     def release(self, claim: Claim) -> Program[Receipt]:
         """Free the key for the same request (S6). The request is erased: the next claim brings its own."""
@@ -233,6 +223,13 @@ class AttemptVerbs:
         stamp, record, _ = answer.rows[0]
         return unpack(record, digest, float(stamp)) if record else None
 
+    def _forget(self, met: Met) -> Program[None]:
+        """Delete a checkpoint whose tombstone is over, unless somebody else has written it since it was read."""
+        digest = met.row.digest
+        bucket = self._keys.bucket(digest)
+        keys = (*bucket.of(digest), bucket.memos + digest)
+        yield Statement("", (Call("forget", keys, (self._stamp(), met.id, met.revision)),))
+
     def _swap(self, met: Met, line: bytes | None = None) -> Program[bool]:
         """Write a changed row back, unless somebody else has written it since it was read."""
         digest = met.row.digest
@@ -249,25 +246,23 @@ class AttemptVerbs:
         keys = self._keys.bucket(claim.digest).of(claim.digest)
         return Call("renew", keys, (self._stamp(), pack_id(claim.operation_id), claim.fence, seconds, handed_over))
 
-    def _write(
-        self, claim: Claim, target: State | None, change: Change = _NOTHING, messages: Sequence[Message] = ()
-    ) -> Program[Receipt]:
+    def _write(self, claim: Claim, target: State | None, change: Change = _NOTHING) -> Program[Receipt]:
         """Change what a script finds under the fence, into the state ``target``; None to stay."""
-        bucket = self._keys.bucket(claim.digest)
-        keys: tuple[bytes, ...] = bucket.of(claim.digest)
-        if messages:
-            keys = (*keys, bucket.outbox[0], bucket.outbox[2])
         if target is None:
             state = 0
         else:
             state = STATE_CODES[target]
             change = change if change.allowed else change._replace(allowed=_BEFORE[target])
-        told = (self._stamp(), pack_id(claim.operation_id), claim.fence, state)
-        arguments: Words = (*told, *change, *map(encode_message, messages))
+        arguments = (self._stamp(), pack_id(claim.operation_id), claim.fence, state, *change)
+        keys = self._keys.bucket(claim.digest).of(claim.digest)
         answer = yield Statement("", (Call("write", keys, arguments),))
-        [reply] = answer.rows
-        if not reply:
-            return Written()
-        if len(reply) == 1 or target is None:
-            return Superseded()
-        return receipt(unpack(reply[1], claim.digest, float(reply[0])).seen, claim, target)
+        return _receipt(answer.rows[0], claim, target)
+
+
+def _receipt(reply: Reply, claim: Claim, target: State | None) -> Receipt:
+    """Tell a write that was refused, with what it met, whether it had been made before (D4)."""
+    if not reply:
+        return Written()
+    if len(reply) == 1 or target is None:
+        return Superseded()
+    return receipt(unpack(reply[1], claim.digest, float(reply[0])).seen, claim, target)

@@ -13,6 +13,8 @@ from retrysafe.stores.program import Answer, Program, Statement
 BUCKETS = 64
 """Into how many slots of a Cluster the checkpoints are spread."""
 
+_NEEDS = "-- needs: "
+
 Reply = Sequence[Any]
 
 Words = tuple[bytes | str | int | float, ...]
@@ -28,9 +30,12 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    """Read a script, with what all of them share before it."""
+    """Read a script, behind the parts that its first line names: what it does not need would only take time."""
     folder = files("retrysafe.stores.redis") / "scripts"
-    text = "\n".join((folder / f"{part}.lua").read_text() for part in ("common", name))
+    own = (folder / f"{name}.lua").read_text()
+    begin = own.partition("\n")[0]
+    parts = begin.removeprefix(_NEEDS).split() if begin.startswith(_NEEDS) else []
+    text = "\n".join([*((folder / "parts" / f"{part}.lua").read_text() for part in parts), own])
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -46,6 +51,18 @@ class Call(NamedTuple):
     script: str
     keys: tuple[bytes, ...]
     arguments: Words
+
+
+class Introduction(NamedTuple):
+    """With what a new connection begins once the store is open.
+
+    Attributes:
+        call: makes the meta row if there is none any more, or answers with the one that is there.
+        row: what it must answer.
+    """
+
+    call: Call
+    row: bytes
 
 
 def ask(call: Call) -> Program[Reply]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from retrysafe.errors import RetrySafeError
 from retrysafe.stores.program import Answer, Program
-from retrysafe.stores.redis.calls import Call, Reply, Words, script
+from retrysafe.stores.redis.calls import Call, Introduction, Reply, Words, script
 from retrysafe.stores.redis.resp import check_waited, lost, translated
 
 T = TypeVar("T")
@@ -76,6 +76,9 @@ class Clients:
             if "NoPermissionError" in _kinds(error):
                 return [error]
             raise _translated(error) from error
+
+    def introduce(self, introduction: Introduction) -> None:
+        """Do nothing: these clients make their connections by themselves."""
 
     async def arun(self, program: Program[T]) -> T:
         """Run a program on any event loop."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from retrysafe.stores.program import Program
-from retrysafe.stores.redis.calls import Call, Reply, Words
+from retrysafe.stores.redis.calls import Call, Introduction, Reply, Words
 from retrysafe.stores.redis.line import Lines
 from retrysafe.stores.redis.settings import Settings
 from retrysafe.stores.redis.wire import Wire, close_quietly
@@ -27,6 +27,10 @@ class Transport(Protocol):
 
     def command(self, words: Words) -> Sequence[object]:
         """Ask every primary something that is no script's, and return what they answer, errors too."""
+        ...
+
+    def introduce(self, introduction: Introduction) -> None:
+        """Have each new connection begin so from now on, as far as connections are ours to make."""
         ...
 
     async def arun(self, program: Program[T]) -> T:
@@ -47,12 +51,13 @@ class Connections:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._introduction: Introduction | None = None
         self._start_over()
         _remember(self)
 
     def _start_over(self) -> None:
         self._door = threading.Lock()
-        self._lines = Lines(self._settings)
+        self._lines = Lines(self._settings, self._introduction)
         self._wires: dict[asyncio.AbstractEventLoop, Wire] = {}
         self._connecting: dict[asyncio.AbstractEventLoop, asyncio.Task[Wire]] = {}
 
@@ -64,6 +69,10 @@ class Connections:
         """Ask the server something; see :meth:`Transport.command`."""
         return [self._lines.command(words)]
 
+    def introduce(self, introduction: Introduction) -> None:
+        """Have each new connection begin so; see :meth:`Transport.introduce`."""
+        self._introduction = self._lines.introduction = introduction
+
     async def arun(self, program: Program[T]) -> T:
         """Run a program on any event loop; see :meth:`Transport.arun`."""
         wire = self._wires.get(asyncio.get_running_loop())
@@ -74,7 +83,7 @@ class Connections:
     def close(self) -> None:
         """Close the connections for threads, and what event loops that are closed have left."""
         with self._door:
-            lines, self._lines = self._lines, Lines(self._settings)
+            lines, self._lines = self._lines, Lines(self._settings, self._introduction)
             self._forget_finished()
         lines.close()
 
@@ -113,7 +122,7 @@ class Connections:
             self._forget_finished()
             connecting = self._connecting.get(loop)
             if connecting is None:
-                connecting = self._connecting[loop] = loop.create_task(Wire.connect(self._settings))
+                connecting = self._connecting[loop] = loop.create_task(Wire.connect(self._settings, self._introduction))
                 connecting.add_done_callback(self._connected)
         # One who goes away takes nobody along.
         return await asyncio.shield(connecting)

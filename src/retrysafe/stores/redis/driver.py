@@ -14,7 +14,7 @@ from retrysafe.errors import ConfigurationError, SchemaMismatch, StoreCorrupt
 from retrysafe.stores.base import Capability, Clock, Meta, Traits, Verbs
 from retrysafe.stores.clock import HostClock
 from retrysafe.stores.program import Answer, Factory, Statement, run
-from retrysafe.stores.redis.calls import Call, Keys
+from retrysafe.stores.redis.calls import Call, Introduction, Keys
 from retrysafe.stores.redis.connections import Transport
 from retrysafe.stores.redis.layout import LAYOUT
 from retrysafe.stores.redis.server import FSYNC, STATE, Facts, durability, facts, problems
@@ -162,6 +162,7 @@ class RedisStore:
             raise StoreCorrupt("Redis: what the store keeps for ever can't be read") from error
         if version > LAYOUT:
             raise SchemaMismatch(version, LAYOUT)
+        self._transport.introduce(Introduction(Call("meta", (self.keys.meta,), ("", there)), there))
         return Meta(pepper, secret, version)
 
     def _fetch(self, statement: Statement) -> Answer:

@@ -7,12 +7,13 @@
     instants, lengths of the rest
 
 A packed string costs half of a hash of fields. Its front has a fixed size, so that scripts change states, fences and
-instants without touching the rest. ``scripts/common.lua`` draws the same picture; a test compares the two.
+instants without touching the rest. ``scripts/parts/checkpoint.lua`` draws the same picture; a test compares the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from functools import lru_cache
 from struct import Struct, error
 from typing import Any, NamedTuple
 
@@ -83,6 +84,8 @@ class Met(NamedTuple):
         return self.row.seen(self.now)
 
 
+# An attempt's writes follow its claim.
+@lru_cache(maxsize=4096)
 def pack_id(text: str) -> bytes:
     """Return an id in 16 bytes, if it is a UUID as we write it; else its text, which never has 16 bytes."""
     if len(text) == 36:

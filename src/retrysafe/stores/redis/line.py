@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from retrysafe.errors import StoreUnavailable
-from retrysafe.stores.redis.calls import Call, Reply, Words
+from retrysafe.stores.redis.calls import Call, Introduction, Reply, Words
 from retrysafe.stores.redis.resp import (
     ReplyError,
+    check_introduced,
     check_waited,
     is_unknown_script,
     lost,
@@ -25,6 +29,7 @@ from retrysafe.stores.redis.resp import (
 from retrysafe.stores.redis.settings import Settings
 
 _CHUNK_BYTES = 65_536
+_BELIEVED_SECONDS = 0.1
 
 
 class Line:
@@ -34,9 +39,10 @@ class Line:
         StoreUnavailable: the server is not there, not ready, or refuses us.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, introduction: Introduction | None = None) -> None:
         self._settings = settings
         self._reader = reader()
+        self.used_at = 0.0
         try:
             self.socket = socket.create_connection((settings.host, settings.port), settings.timeout_seconds)
         except OSError as error:
@@ -45,11 +51,16 @@ class Line:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if settings.tls is not None:
                 self.socket = settings.tls.context().wrap_socket(self.socket, server_hostname=settings.host)
+            else:
+                self._let_the_system_watch()
             _check(self._exchange(list(map(packed_command, settings.handshake()))))
+            if introduction is not None:
+                [reply] = self.exchange([introduction.call])
+                check_introduced(reply, introduction)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise lost(error) from error
+                raise self._lost(error) from error
             raise
 
     def exchange(self, calls: Sequence[Call]) -> Sequence[Reply]:
@@ -71,7 +82,7 @@ class Line:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise lost(error) from error
+                raise self._lost(error) from error
             raise
         _check(replies)
         return replies
@@ -83,26 +94,38 @@ class Line:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise lost(error) from error
+                raise self._lost(error) from error
             raise
         return reply
 
     def is_quiet(self) -> bool:
-        """Tell whether the connection is open and has nothing to say, as it should when nobody asked."""
-        self.socket.settimeout(0)
-        try:
-            # One byte would be an answer to nobody; none at all is the end.
-            self.socket.recv(1, 0 if self._settings.tls else socket.MSG_PEEK)
-        except (BlockingIOError, OSError) as answer:
-            return isinstance(answer, BlockingIOError) or _wants_more(answer)
-        else:
-            return False
-        finally:
-            self.socket.settimeout(self._settings.timeout_seconds)
+        """Tell whether the connection is open and has nothing to say, as it should when nobody asked.
+
+        One that was in use a moment ago is believed to be: a look costs as much as all else that is done here.
+        """
+        if monotonic() - self.used_at < _BELIEVED_SECONDS:
+            return True
+        look = select.poll()
+        # What can be read is the end, or an answer to nobody.
+        look.register(self.socket, select.POLLIN)
+        return not look.poll(0)
 
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()
+
+    def _lost(self, error: OSError) -> StoreUnavailable:
+        if isinstance(error, BlockingIOError | TimeoutError):
+            return lost(f"the server has not answered for {self._settings.timeout_seconds:g} s")
+        return lost(error)
+
+    def _let_the_system_watch(self) -> None:
+        """Have each call end in time by itself: Python would ask the system before each whether it may begin."""
+        seconds = self._settings.timeout_seconds
+        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+        self.socket.settimeout(None)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, direction, limit)
 
     def _settled(self, commands: list[bytes]) -> list[Any]:
         if not self._settings.wait:
@@ -126,14 +149,20 @@ class Line:
             if not some:
                 raise ConnectionResetError("the server closed the connection")
             feed(some)
+        self.used_at = monotonic()
         return replies
 
 
 class Lines:
-    """Connections that are kept for threads."""
+    """Connections that are kept for threads.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        introduction: with what new ones begin; None before the store is open.
+    """
+
+    def __init__(self, settings: Settings, introduction: Introduction | None) -> None:
         self._settings = settings
+        self.introduction = introduction
         self._slots = threading.Semaphore(settings.pool)
         self._resting: deque[Line] = deque()
         self._every: set[Line] = set()
@@ -188,7 +217,7 @@ class Lines:
             if line.is_quiet():
                 return line
             self._drop(line)
-        line = Line(self._settings)
+        line = Line(self._settings, self.introduction)
         self._every.add(line)
         return line
 
@@ -201,10 +230,3 @@ def _check(replies: Sequence[object]) -> None:
     for reply in replies:
         if isinstance(reply, ReplyError):
             raise translated(reply)
-
-
-def _wants_more(error: OSError) -> bool:
-    """Tell whether it is TLS that has read less than one of its records."""
-    import ssl  # noqa: PLC0415 - where there is TLS it is there
-
-    return isinstance(error, ssl.SSLWantReadError)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import hiredis
 
 from retrysafe.errors import ConfigurationError, RecordUnreadable, RetrySafeError, StoreError, StoreUnavailable
-from retrysafe.stores.redis.calls import Call, Words, script
+from retrysafe.stores.redis.calls import Call, Introduction, Words, script
 
 # Its own types know tuples of one word only.
 packed_command = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
@@ -72,6 +72,16 @@ def lost(cause: BaseException | str | None) -> StoreUnavailable:
     """Say that a connection ended; nothing is known about what was under way (D4)."""
     text = cause if isinstance(cause, str) else " ".join(str(cause or "").split())
     return StoreUnavailable(f"Redis: {text or 'the connection ended'}")
+
+
+def check_introduced(reply: object, introduction: Introduction) -> None:
+    """Refuse a server that was emptied, and filled again by processes that did not know of it (K4).
+
+    Raises:
+        StoreUnavailable: its pepper is another one: the same key would be two operations.
+    """
+    if reply != [introduction.row]:
+        raise StoreUnavailable("Redis: the server has lost its data, and others have begun anew: restart this process")
 
 
 def check_waited(reply: object, wanted: int) -> RetrySafeError | None:

@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar, cast
 
 from retrysafe.errors import RetrySafeError, StoreUnavailable
 from retrysafe.stores.program import Answer, Program
-from retrysafe.stores.redis.calls import Call
+from retrysafe.stores.redis.calls import Call, Introduction, ask
 from retrysafe.stores.redis.resp import (
     ReplyError,
+    check_introduced,
     check_waited,
     is_unknown_script,
     lost,
@@ -39,7 +40,7 @@ class Run(Generic[T]):
         done: what it ends in, whoever still waits for that.
     """
 
-    __slots__ = ("_left", "_program", "_replies", "_wire", "calls", "done")
+    __slots__ = ("_left", "_program", "_refusal", "_replies", "_wire", "calls", "done")
 
     def __init__(self, wire: Wire, program: Program[T]) -> None:
         self._wire = wire
@@ -48,6 +49,7 @@ class Run(Generic[T]):
         self.calls: Sequence[Call] = ()
         self._replies: list[Any] = []
         self._left = 0
+        self._refusal: Exception | None = None
 
     def go_on(self, answer: Answer | None) -> None:
         """Let the program see an answer, and send what it asks next."""
@@ -59,25 +61,27 @@ class Run(Generic[T]):
         except Exception as error:  # noqa: BLE001 - it is the caller's
             self.fail(error)
         else:
-            self.calls = cast("Sequence[Call]", statement.parameters)
-            self._left = len(self.calls)
+            calls: Sequence[Any] = statement.parameters
+            self.calls = calls
+            self._left = len(calls)
             self._replies = [None] * self._left
             self._wire.send(self)
 
     def take(self, number: int, reply: Any) -> None:  # noqa: ANN401 - whatever a script answers
         """Take the answer to one call of the statement."""
-        if is_unknown_script(reply):
-            self._wire.send_whole(self, number)
-            return
+        if isinstance(reply, ReplyError):
+            if is_unknown_script(reply):
+                self._wire.send_whole(self, number)
+                return
+            self._refusal = reply
         self._replies[number] = reply
         self._left -= 1
         if self._left:
             return
-        for each in self._replies:
-            if isinstance(each, ReplyError):
-                self.fail(translated(each))
-                return
-        self.go_on(Answer(self._replies))
+        if self._refusal is None:
+            self.go_on(Answer(self._replies))
+        else:
+            self.fail(translated(self._refusal))
 
     def fail(self, error: Exception) -> None:
         """End here."""
@@ -112,7 +116,7 @@ class Wire(asyncio.Protocol):
         self._farewell: AsyncGenerator[None] | None = None
 
     @classmethod
-    async def connect(cls, settings: Settings) -> Wire:
+    async def connect(cls, settings: Settings, introduction: Introduction | None) -> Wire:
         """Connect.
 
         Raises:
@@ -129,6 +133,8 @@ class Wire(asyncio.Protocol):
                     server_hostname=None if settings.tls is None else settings.host,
                 )
                 await wire._handshake
+                if introduction is not None:
+                    check_introduced(await wire.run(ask(introduction.call)), introduction)
         except TimeoutError:
             wire.close()
             raise lost(f"no connection within {settings.timeout_seconds:g} s") from None
@@ -149,10 +155,13 @@ class Wire(asyncio.Protocol):
 
     def send(self, run: Run[Any]) -> None:
         """Send the calls of a run's statement."""
-        if not run.calls:
+        calls = run.calls
+        if len(calls) == 1:
+            self._send([packed(calls[0])], [(run, 0)])
+        elif calls:
+            self._send([packed(call) for call in calls], [(run, number) for number in range(len(calls))])
+        else:
             run.go_on(Answer())
-            return
-        self._send([packed(call) for call in run.calls], [(run, number) for number in range(len(run.calls))])
 
     def send_whole(self, run: Run[Any], number: int) -> None:
         """Send one call again, with the text of its script."""

@@ -10,6 +10,9 @@ from importlib.resources import files
 
 from retrysafe.errors import ConfigurationError, SchemaMismatch
 
+# The line of a migration behind which it takes away what only the code before it needs.
+_CONTRACTS = "-- post\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -26,6 +29,16 @@ class Migration:
     name: str
     text: str
     digest: str
+
+    @property
+    def pre(self) -> str:
+        """Its statements that the code before it can live with, so that both may run: what is only added."""
+        return self.text.partition(_CONTRACTS)[0]
+
+    @property
+    def post(self) -> str:
+        """Its statements for when no process of the code before it is left: what is taken away."""
+        return self.text.partition(_CONTRACTS)[2]
 
     @property
     def note(self) -> str:

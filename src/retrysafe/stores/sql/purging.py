@@ -7,8 +7,10 @@ process remembers for each when its next row is due. A new process walks the tab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
+from typing import Any
 
 from retrysafe.stores.base import Purged
 from retrysafe.stores.program import Program, Statement
@@ -97,13 +99,16 @@ class Purging:
         expired, deleted = total.expired, total.deleted
         due_at = yield from self._due_at(bounds, now)
         if due_at <= now:
-            answer = yield Statement(self._sql["purge_tombstones"], (*bounds, now, limit - expired - deleted))
-            deleted += answer.changed
-            yield Statement(self._sql["purge_memos"], (*bounds, now, limit - expired - deleted))
-            answer = yield Statement(self._sql["purge_outcomes"], (*bounds, now, limit - expired - deleted))
-            expired += answer.changed
+            deleted += yield from self._drop("purge_tombstones", (*bounds, now, limit - expired - deleted))
+            yield from self._drop("purge_memos", (*bounds, now, limit - expired - deleted))
+            expired += yield from self._drop("purge_outcomes", (*bounds, now, limit - expired - deleted))
             due_at = yield from self._due_at(bounds, now)
         return Purged(expired, deleted, more=due_at <= now and expired + deleted >= limit), due_at
+
+    def _drop(self, name: str, terms: Sequence[Any]) -> Program[int]:
+        """Run one of the statements that purge, and count the rows."""
+        answer = yield Statement(self._sql[name], terms)
+        return answer.changed
 
     def _due_at(self, bounds: tuple[int, int], now: float) -> Program[float]:
         answer = yield Statement(self._sql["purge_due_at"], (now + _LATEST_SECONDS, *bounds))

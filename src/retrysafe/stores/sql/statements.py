@@ -32,7 +32,7 @@ class Statements:
             "instant": named.get("instant", "?").strip(),
             "over_intent": named.get("over_intent", "").strip(),
             "listed": _columns(LISTED, named),
-            "memo_columns": ", ".join(MEMO_COLUMNS),
+            "memo_columns": _columns(MEMO_COLUMNS, named),
             "leased": one_of(LEASED),
             "purgeable": one_of(PURGEABLE),
             **{f"before_{state}": before(state) for state in State},

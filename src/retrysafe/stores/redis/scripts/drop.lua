@@ -1,3 +1,4 @@
+-- needs: clock front checkpoint index
 -- Drops a tombstone that is over, or an outcome; never what is open or parked (S10). KEYS[5]: memos. ARGV: now, id.
 local r = front_if_known()
 if not r or r.id ~= ARGV[2] or r.group ~= 4 then

@@ -1,3 +1,4 @@
+-- needs: clock front checkpoint
 -- Writes a memo under the fence (R5, I2). KEYS[5]: memos, [6], [7]: outbox.
 -- ARGV: now, id, fence, states in which it may be written, field, status, timeout, value or nothing, whether there is a
 -- value, what of the memo never changes, whether it is the pivot; messages.
@@ -12,7 +13,7 @@ if there then
 end
 local fits = not there or (s == INTENT and (status ~= INTENT or fence > f))
 if not fits or not holds(r, ARGV[2], ARGV[3]) or not string.find(ARGV[4], r.state, 1, true) then
-    return {stamp, redis.call('GET', KEYS[1]), there}
+    return {stamp(), redis.call('GET', KEYS[1]), there}
 end
 local base, value = ARGV[10], ARGV[8]
 local new_value_bytes = ARGV[9] == '1' and string.len(value) or -1
@@ -33,6 +34,11 @@ redis.call('HSET', KEYS[5], ARGV[5], memo .. base .. value)
 if ARGV[11] == '1' and r.flags < PIVOTED_FLAG then
     r.flags = r.flags + PIVOTED_FLAG
 end
-enqueue(r, 12, KEYS[6], KEYS[7])
+for number = 12, #ARGV do
+    r.messages = r.messages + 1
+    local name = struct.pack('>I4', r.messages) .. r.id
+    redis.call('HSET', KEYS[7], name, struct.pack('>I8', micros) .. ARGV[number])
+    redis.call('ZADD', KEYS[6], micros, struct.pack('>I8', micros) .. name)
+end
 redis.call('SETRANGE', KEYS[1], 0, packed(r))
 return {}

@@ -1,3 +1,4 @@
+-- needs: clock front checkpoint index
 -- Moves a lease's end: to `seconds` from now, or, handed over, to now if it is later (C3, C7).
 -- ARGV: now, id, fence, seconds, whether it is handed over.
 local r = front()

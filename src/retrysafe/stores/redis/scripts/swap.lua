@@ -1,3 +1,4 @@
+-- needs: clock front checkpoint index
 -- Puts a checkpoint in the place of the one that was read, if it is still that one. KEYS[5]: audit, with a line for it.
 -- ARGV: now, id, revision that was read, the checkpoint, the line.
 local r = front()

@@ -1,3 +1,4 @@
+-- needs: clock
 -- Takes a message for a while, if it is due still, and returns it (R12). KEYS: fresh, taken, messages.
 -- ARGV: now, which, for how many seconds.
 if redis.call('ZREM', KEYS[1], ARGV[2]) == 0 then

@@ -1,15 +1,14 @@
--- A fenced write of an attempt: record, release, park, begin_stream, postpone, begin_undo (C4).
--- ARGV: now, id, fence, state or 0 to stay, states that it may leave, whether not when it is being undone, seconds from now of lease, due,
--- outcome_until and tombstone or nothing, whether deaths begin anew, and reason, request and outcome: k to keep it, n for
--- none, or s and, behind it, what it is now; messages. KEYS[5], [6]: outbox, if there are any.
+-- needs: clock front checkpoint index
+-- A fenced write of an attempt: release, park, begin_stream, postpone, begin_undo (C4).
+-- ARGV: now, id, fence, state or 0 to stay, states that it may leave, seconds from now of lease and due or nothing, whether
+-- deaths begin anew, and reason, request and outcome: k to keep it, n for none, or s and, behind it, what it is now.
 local met = redis.call('GET', KEYS[1])
 if not met then
-    return {stamp}
+    return {stamp()}
 end
 local r = front_of(met)
-if not holds(r, ARGV[2], ARGV[3]) or not string.find(ARGV[5], r.state, 1, true)
-    or (ARGV[6] ~= '0' and r.flags % 2 == 1) then
-    return {stamp, met}
+if not holds(r, ARGV[2], ARGV[3]) or not string.find(ARGV[5], r.state, 1, true) then
+    return {stamp(), met}
 end
 local at = FRONT_BYTES + r.id_bytes + 1
 local text = string.sub(met, at, at + r.text_bytes - 1)
@@ -27,25 +26,21 @@ local function part(bytes, how, new)
 end
 
 local reason, request, outcome
-r.reason_bytes, reason = part(r.reason_bytes, ARGV[12], ARGV[13])
-r.request_bytes, request = part(r.request_bytes, ARGV[14], '')
-r.outcome_bytes, outcome = part(r.outcome_bytes, ARGV[15], ARGV[16])
+r.reason_bytes, reason = part(r.reason_bytes, ARGV[9], ARGV[10])
+r.request_bytes, request = part(r.request_bytes, ARGV[11], '')
+r.outcome_bytes, outcome = part(r.outcome_bytes, ARGV[12], ARGV[13])
 if ARGV[4] ~= '0' then
     r.state = tonumber(ARGV[4])
 end
 if r.state == UNDOING and r.flags % 2 == 0 then
     r.flags = r.flags + UNDOING_FLAG
 end
-if ARGV[7] ~= '' then
-    r.lease, r.due, r.hint = now + tonumber(ARGV[7]), now + tonumber(ARGV[8]), 0
+if ARGV[6] ~= '' then
+    r.lease, r.due, r.hint = now + ARGV[6], now + ARGV[7], 0
 end
-if ARGV[9] ~= '' then
-    r.finished, r.outcome_until, r.tombstone = now, now + tonumber(ARGV[9]), now + tonumber(ARGV[10])
-end
-if ARGV[11] == '1' then
+if ARGV[8] == '1' then
     r.deaths = 0
 end
-enqueue(r, 17, KEYS[5], KEYS[6])
 redis.call('SET', KEYS[1], packed(r) .. r.id .. text .. reason .. request .. outcome)
 enlist(r, r.group)
 return {}
