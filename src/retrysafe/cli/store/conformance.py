@@ -6,7 +6,7 @@ import io
 import os
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -72,7 +72,12 @@ def _run(watch: object) -> str:
     """Let pytest run the contract, and nothing of the folder that it is called in; return what it printed."""
     import pytest  # noqa: PLC0415 - it is there, or watching would not be
 
-    with TemporaryDirectory() as folder, _environment(), redirect_stdout(io.StringIO()) as printed:
+    with (
+        TemporaryDirectory() as folder,
+        _environment(),
+        redirect_stdout(printed := io.StringIO()),
+        redirect_stderr(printed),
+    ):
         options = ["-c", os.devnull, "--rootdir", folder, "--noconftest", "--capture=sys", "--tb=short"]
         pytest.main([*options, "-p", "no:cacheprovider", "--pyargs", _CONTRACT], plugins=[watch])
     return printed.getvalue()

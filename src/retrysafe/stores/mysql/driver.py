@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from retrysafe.errors import StoreError
 from retrysafe.stores.base import Capability, Clock, Durability, Meta, Traits, Verbs
+from retrysafe.stores.clock import HostClock
+from retrysafe.stores.instants import HostInstants
 from retrysafe.stores.mysql.connect import Settings
 from retrysafe.stores.mysql.dialect import MySQLVerbs
 from retrysafe.stores.mysql.failures import DRIVER_ERRORS, tells_of_another_schema, translated
@@ -83,6 +86,12 @@ class MySQLStore:
     def close(self) -> None:
         """Close every connection for threads; an event loop's are closed with :meth:`aclose`, or with the loop."""
         self._pools.close()
+
+    def with_clock(self, wall: Callable[[], float]) -> MySQLStore:
+        """Return a store in the same database, by a wall clock of this process: for tests (C2)."""
+        store = MySQLStore(self.settings)
+        store.verbs = MySQLVerbs(HostInstants(HostClock(wall)))
+        return store
 
     async def aopen(self) -> Meta:
         """Connect like :meth:`open`, without blocking the loop."""
