@@ -43,8 +43,9 @@ check: $(READY)  ## style, types and import rules, under a minute
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pyright mypy imports
 
-test: $(READY) $(SERVERS)  ## every test; ARGS="-k lease" narrows it
-	$(BIN)/python -m pytest $(ARGS)
+# Two at once, as most tests wait for processes; a file stays together, and so do the servers that it starts.
+test: $(READY) $(SERVERS)  ## every test; ARGS="-k lease" narrows it, ARGS="-n 0" runs one after another
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 demo: $(READY)  ## kill -9 a shop again and again; ARGS="--help" for options
 	@$(BIN)/retrysafe demo $(ARGS)

@@ -86,7 +86,7 @@ class Place:
         self.store: AnyStore = open_store(url)
         self.meta = self.store.open()
         self.execute("CREATE TABLE effects (what TEXT)")
-        self.execute("CREATE TABLE counters (name VARCHAR(9) PRIMARY KEY, value INTEGER)")
+        self.execute("CREATE TABLE counters (name VARCHAR(40) PRIMARY KEY, value INTEGER)")
         self.execute("INSERT INTO counters VALUES ('a', 0), ('b', 0)")
         self.binding: Any = self.bind(url)
         self.guard = RetrySafe(self.store, principal=SHARED, transactions=self.binding, scan=None, sinks=())
