@@ -13,18 +13,23 @@ settings.load_profile("house")
 
 pytest_plugins = ["tests.services.fixtures"]
 
-_FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def figure(pytestconfig: pytest.Config) -> Callable[[str], None]:
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Note a line for the end of the run: a trend to look at, not a promise to test."""
-    return pytestconfig.stash.setdefault(_FIGURES, []).append
+    # Properties of a test reach the process that prints, whichever process has run it.
+    noted = request.node.user_properties
+
+    def note(line: str) -> None:
+        noted.append(("figure", line))
+
+    return note
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     """Print the figures that tests noted."""
-    figures = config.stash.get(_FIGURES, [])
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    figures = [line for report in reports for name, line in report.user_properties if name == "figure"]
     if figures:
         terminalreporter.section("figures")
         for line in figures:
