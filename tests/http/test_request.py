@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from retrysafe.http.request import NEVER_STORED, HttpRequest, request_fingerprint, stored_request, wait_seconds
 from retrysafe.protocol.encoding import decode_request, encode_request
@@ -86,6 +87,16 @@ def test_a_target_without_a_query_has_no_question_mark() -> None:
     """R13."""
     request = HttpRequest("POST", b"/charges", b"", (), b"")
     assert stored_request(request, frozenset(), "POST /charges").target == b"/charges"
+
+
+def test_a_request_with_other_headers_is_asked_for_those() -> None:
+    """It is a public value: what was looked up before belongs to the one before."""
+    before = HttpRequest("POST", b"/", b"", ((b"a", b"1"),), b"")
+    assert before.header("a") == "1"
+    after = replace(before, headers=((b"a", b"2"),))
+    assert after.header("a") == "2"
+    assert before != after
+    assert hash(before) == hash(HttpRequest("POST", b"/", b"", ((b"a", b"1"),), b"", {"native": 1}))
 
 
 # Waiting.

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrysafe.errors import ConfigurationError
-from retrysafe.protocol import canonical
+from retrysafe.protocol import canonical, fingerprint
 from retrysafe.protocol.fingerprint import FingerprintRules, Secret, child_key, identity_digest, key_hint
 from tests.protocol.samples import OTHER_SECRET, SECRET, asked, same
 
@@ -21,6 +21,16 @@ RESENT = b'{"sent_at":"one","amount":1.0}'
 
 
 # What is stored.
+
+
+def test_only_short_heads_of_requests_are_remembered() -> None:
+    """A client's long media type, or another of each upload, must not fill the memory."""
+    known = fingerprint._known_head.cache_info
+    before = known().currsize
+    for number in range(5):
+        _ = asked(BODY, f"application/json; of={number}{'x' * 600}").stored
+        _ = asked(BODY, "text/plain", path=b"/" + b"y" * (600 + number)).stored
+    assert known().currsize == before
 
 
 def test_a_stored_fingerprint_names_its_version_and_its_secret() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from retrysafe import SHARED, ConfigurationError, Mode, Policy, RetrySafe, StoreUnavailable
 from retrysafe.adapters.asgi import RetrySafeMiddleware
-from retrysafe.runtime import events
+from retrysafe.runtime import events, routes
 from retrysafe.stores.memory import MemoryStore
 from retrysafe.testing.faults import FaultyStore, fail
 from tests.runtime.rig import Events, until
@@ -81,6 +81,23 @@ def test_values_that_cannot_work_together_are_told_together(guard: RetrySafe) ->
         )
     )
     assert len(found) == 4
+
+
+def test_who_looks_while_an_operation_is_declared_finds_it_afterwards(
+    guard: RetrySafe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K7: else a request on another thread would leave the route unguarded for ever."""
+    made = routes._route
+
+    def looking(*args: Any) -> routes.Route:
+        assert guard.route("GET", "/report") is None
+        return made(*args)
+
+    monkeypatch.setattr(routes, "_route", looking)
+    guard.protect("GET /report", name="report")
+    found = guard.route("GET", "/report")
+    assert found is not None
+    assert found.name == "report"
 
 
 def test_a_compression_is_known_and_installed(guard: RetrySafe, monkeypatch: pytest.MonkeyPatch) -> None:

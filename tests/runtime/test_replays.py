@@ -1,24 +1,28 @@
 """Outcomes that a process keeps, so that it need not ask the store."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
-from retrysafe import KeyExpired, KeyReused, State
+from retrysafe import KeyExpired, KeyReused, Policy, State
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.flows import handle
 from retrysafe.runtime import events
 from retrysafe.runtime.engine import Engine
 from retrysafe.runtime.replays import Replays
 from retrysafe.runtime.runs import Run
-from retrysafe.testing.faults import fail
-from tests.runtime.rig import CREATED, NAME, ONCE, Rig, ask, nobody, returned
+from retrysafe.stores.memory import MemoryStore
+from retrysafe.testing.faults import FaultyStore, fail
+from tests.runtime.rig import CREATED, NAME, ONCE, Rig, Time, ask, nobody, returned
 
 KEPT = 100_000
 
 
-def keeping(size: int = KEPT) -> Rig:
+def keeping(size: int = KEPT, time: Time | None = None) -> Rig:
     rig = Rig()
+    if time is not None:
+        rig.time, rig.store = time, FaultyStore(MemoryStore(clock=time))
     rig.engine = Engine(rig.store, rig.store, emit=rig.events, max_waiters=1, replay_cache=size, clock=rig.time)
     rig.engine.open(pepper=None, secrets=())
     rig.engine.keeper._started, rig.engine.keeper._tick_seconds = True, 0.0
@@ -77,18 +81,42 @@ def test_an_outcome_is_kept_no_longer_than_the_store_keeps_it() -> None:
     assert claim.fence == 1
 
 
+class Ticking(Time):
+    """Half a second passes with each look at it, as if everything took its time."""
+
+    def monotonic(self) -> float:
+        self.advance(0.5)
+        return self()
+
+
+def test_an_outcome_that_is_asked_for_without_end_is_kept_no_longer_for_it() -> None:
+    """S10, C5: what is replayed from here is not taken for something that the store has said."""
+    policy = Policy(retention=timedelta(seconds=60))
+    rig = keeping(time=Ticking(1_000_000.0))
+    rig.begin(policy)[0].advance(returned())
+    over_at = rig.time() + 60
+
+    def storm() -> None:
+        while rig.time() < over_at + 30:
+            rig.run(policy).advance()
+
+    with pytest.raises(KeyExpired):
+        storm()
+    assert rig.time() <= over_at + 1
+
+
 def test_only_what_is_final_is_kept() -> None:
     """I1: whatever is open may change."""
     rig = keeping()
     rig.begin()
-    rig.engine.replays.keep(rig.checkpoint())
+    rig.engine.replays.keep(rig.checkpoint(), rig.time())
     assert (rig.checkpoint().state, rig.engine.replays.size) == (State.RUNNING, 0)
 
 
 def test_the_outcomes_that_were_asked_for_longest_ago_are_forgotten() -> None:
     rig = keeping()
     finished(rig, "size")
-    rig.engine.replays.keep(rig.checkpoint("size"))
+    rig.engine.replays.keep(rig.checkpoint("size"), rig.time())
     one = rig.engine.replays.size
     rig = keeping(2 * one)
     for key in "ab":
@@ -104,5 +132,5 @@ def test_an_outcome_that_is_larger_than_all_is_not_kept() -> None:
     rig = keeping()
     finished(rig)
     small = Replays(10, rig.time)
-    small.keep(rig.checkpoint())
+    small.keep(rig.checkpoint(), rig.time())
     assert small.size == 0

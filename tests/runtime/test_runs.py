@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from retrysafe import Final, HttpRequest, NoEffect, NotReplayable, ReplayRefused, Response, State
+from retrysafe import Final, HttpRequest, NoEffect, NotReplayable, Policy, ReplayRefused, Response, State
 from retrysafe.http.replay import outcome_of
 from retrysafe.protocol import effects as fx
 from retrysafe.runtime import events
 from retrysafe.runtime.runs import Hooks
-from tests.runtime.rig import AGAIN, CREATED, ONCE, Rig, raised
+from retrysafe.testing.faults import fail
+from tests.runtime.rig import AGAIN, CREATED, ONCE, Rig, nobody, raised, returned
 
 REQUEST = HttpRequest(method="POST", path=b"/charges", query=b"", headers=(), body=b"{}")
 REBUILT = Response(200, {"rebuilt": True})
@@ -57,6 +59,31 @@ def test_a_response_that_was_not_kept_is_rebuilt_or_refused_but_the_operation_is
         with pytest.raises(NotReplayable) as caught:
             rig.run(request=REQUEST, hooks=without).advance()
         assert caught.value.original_status == 201
+
+
+def test_a_claim_made_at_once_runs_nothing_of_the_applications(rig: Rig) -> None:
+    """S1, C7: undoing and the like belong into a task that nobody cancels, and the watchdog can stop."""
+    steps = Policy(mode="steps")
+    _, claim = rig.begin(steps)
+    rig.store.run(partial(rig.store.verbs.begin_undo, claim, "refused", None))
+    rig.engine.keeper.forget(claim)
+    rig.time.advance(steps.lease_seconds + 1)
+    again = rig.arun(steps)
+    assert asyncio.run(again.claim()) is None
+    assert rig.checkpoint().state is State.UNDOING
+    answer = asyncio.run(again.advance())
+    assert isinstance(answer, fx.Fresh | fx.Replayed)
+    assert rig.checkpoint().state is State.UNDONE
+
+
+def test_an_outcome_that_waits_for_the_store_keeps_nothing_else_in_memory(rig: Rig) -> None:
+    """D2: an outage may be long, and a request's body large."""
+    run, claim = rig.begin(stop=nobody)
+    rig.store.plan(fail("record"))
+    run.advance(returned())
+    (live,) = rig.engine.keeper._live.values()
+    assert live.claim == claim
+    assert live.stop is not nobody
 
 
 def test_an_exception_nobody_declared_is_told_by_its_type_and_a_declared_one_is_not(rig: Rig) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
-from msgspec.structs import force_setattr
 
 from retrysafe.protocol.fingerprint import Fingerprint, FingerprintRules, Secret, fingerprint
 from retrysafe.protocol.model import Headers, StoredRequest
@@ -36,7 +36,7 @@ NEVER_STORED = frozenset(
 """Lower-case names of request headers that are not stored for a re-run, even if somebody lists them."""
 
 
-class HttpRequest(msgspec.Struct, frozen=True, eq=False):
+class HttpRequest(msgspec.Struct, frozen=True, eq=False, dict=True):
     """What an adapter read of a request. Its representation shows the method and the path only (K8).
 
     Attributes:
@@ -55,19 +55,15 @@ class HttpRequest(msgspec.Struct, frozen=True, eq=False):
     headers: Headers
     body: bytes
     native: Mapping[str, Any] = {}
-    _firsts: dict[bytes, bytes] = {}
-    """Looked up many times, so it is made once."""
 
-    @property
+    @cached_property
     def firsts(self) -> Mapping[bytes, bytes]:
         """The first value of each header, by its name in lower case."""
-        if not self._firsts and self.headers:
-            found = dict(self.headers)
-            # As nearly every request has it, and in a third of the time: no name twice, and all in lower case.
-            if len(found) < len(self.headers) or not b"".join(found).islower():
-                found = {name.lower(): value for name, value in reversed(self.headers)}
-            force_setattr(self, "_firsts", found)
-        return self._firsts
+        found = dict(self.headers)
+        # As nearly every request has it, and in a third of the time: no name twice, and all in lower case.
+        if len(found) < len(self.headers) or not b"".join(found).islower():
+            found = {name.lower(): value for name, value in reversed(self.headers)}
+        return found
 
     def header(self, name: str) -> str | None:
         """Return the first header called ``name``, whatever its case, or None."""

@@ -219,14 +219,12 @@ class Fingerprint:
         return _head(form, method, path, canonical.query(query), media.canonical, headers), body
 
 
-def _head(form: bytes, method: bytes, path: bytes, query: bytes, *rest: bytes) -> bytes:
+def _head(*parts: bytes) -> bytes:
     """Frame what stands before the body. Most requests of an operation have that in common."""
-    if len(path) + len(query) > _LONG_TARGET:
-        return framed((form, method, path, query, *rest))
-    return _known_head((form, method, path, query, *rest))
+    return framed(parts) if sum(map(len, parts)) > _LONG_HEAD else _known_head(parts)
 
 
-_LONG_TARGET = 256
+_LONG_HEAD = 512
 """What is remembered must stay small whatever clients send."""
 _known_head = lru_cache(maxsize=1024)(framed)
 

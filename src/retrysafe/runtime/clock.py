@@ -43,14 +43,17 @@ def uuid7() -> str:
 # From the system, and never from the random module: an application that seeds that in each worker would make attempts
 # alike, and an attempt is recognised by its id (D4). Fetched for many ids at once, as asking costs more than all else.
 _RANDOM_AT_ONCE_BYTES = 2048
-_random: list[int] = []
-os.register_at_fork(after_in_child=_random.clear)
+_random: dict[int, list[int]] = {}
+"""By process, and never from before a fork, whoever has forked."""
 
 
 def _random_62() -> int:
     """Return 62 random bits; from any thread, and no two processes get the same."""
+    pid = os.getpid()
     while True:
         try:
-            return _random.pop() >> 2
-        except IndexError:
-            _random.extend(memoryview(os.urandom(_RANDOM_AT_ONCE_BYTES)).cast("Q"))
+            return _random[pid].pop() >> 2
+        except (KeyError, IndexError):
+            numbers = list(memoryview(os.urandom(_RANDOM_AT_ONCE_BYTES)).cast("Q"))
+            _random.clear()
+            _random[pid] = numbers

@@ -229,8 +229,6 @@ class Engine:
                     self.emit(events.Recovered(claim.name, claim.operation_id, claim.attempt))
                 self.emit(events.Claimed(claim.name, claim.operation_id, claim.attempt, claim.fence))
             case verdicts.Finished(met):
-                if self.replays.limit:
-                    self.replays.keep(met)
                 self.emit(events.Replayed(met.name, met.operation_id))
             case verdicts.InFlight(met):
                 self.emit(events.Conflicted(met.name, met.operation_id))
@@ -293,7 +291,10 @@ class Engine:
             self.keeper.settling(effect.claim, begins=True)
         sent_at = self.clock.monotonic()
         try:
-            reply = self._remembered(effect) or self.sync.run(self.program(effect, policy))
+            reply = self._remembered(effect)
+            if reply is None:
+                reply = self.sync.run(self.program(effect, policy))
+                self._remember(reply, sent_at)
         except StoreError as error:
             self._failed(effect, name, error)
             raise
@@ -308,7 +309,10 @@ class Engine:
             self.keeper.settling(effect.claim, begins=True)
         sent_at = self.clock.monotonic()
         try:
-            reply = self._remembered(effect) or await self.aio.arun(self.program(effect, policy))
+            reply = self._remembered(effect)
+            if reply is None:
+                reply = await self.aio.arun(self.program(effect, policy))
+                self._remember(reply, sent_at)
         except StoreError as error:
             self._failed(effect, name, error)
             raise
@@ -318,6 +322,11 @@ class Engine:
     def _remembered(self, effect: fx.StoreEffect) -> verdicts.Verdict | None:
         """Return what this process knows by itself, where it keeps outcomes."""
         return self.replays.find(effect.ask) if self.replays.limit and isinstance(effect, fx.Claim) else None
+
+    def _remember(self, reply: object, sent_at: float) -> None:
+        """Keep what the store, and nobody else, has just said."""
+        if self.replays.limit and isinstance(reply, verdicts.Finished):
+            self.replays.keep(reply.checkpoint, sent_at)
 
     def _failed(self, effect: fx.StoreEffect, name: str | None, error: StoreError) -> None:
         if isinstance(effect, _ENDINGS):

@@ -104,6 +104,8 @@ class LeaseKeeper:
         live = self._known(claim)
         if live is not None:
             live.kept = live.stopping = True
+            # What would be stopped has a whole request in hand, and the store may be down for long.
+            live.stop = _nothing_to_stop
 
     def settling(self, claim: Claim, *, begins: bool) -> None:
         """Tell that the write that ends ``claim`` is sent, or has failed.
@@ -220,3 +222,7 @@ class LeaseKeeper:
     @staticmethod
     def _deadline(live: Live) -> float:
         return live.renewed_at + live.claim.lease_seconds * (1 - _MARGIN)
+
+
+def _nothing_to_stop() -> None:
+    """The attempt has ended."""

@@ -66,8 +66,13 @@ class Replays:
         self._drop(digest)
         return None
 
-    def keep(self, met: Checkpoint) -> None:
-        """Keep what the store has answered, if it is final and has its outcome; forget what was used longest ago."""
+    def keep(self, met: Checkpoint, asked_at: float) -> None:
+        """Keep what the store has answered, if it is final and has its outcome; forget what was used longest ago.
+
+        Args:
+            met: the store's answer, and none of ours: then its instant would fall behind a little each time.
+            asked_at: monotonic instant at which the store was asked, so that ours is never behind the store's.
+        """
         if met.state not in FINAL or met.outcome is None:
             return
         size = len(met.outcome) + _ENTRY_BYTES
@@ -75,7 +80,7 @@ class Replays:
             return
         with self._lock:
             before = self._kept.pop(met.digest, None)
-            self._kept[met.digest] = _Kept(met, self._clock.monotonic(), size)
+            self._kept[met.digest] = _Kept(met, asked_at, size)
             self.size += size - (0 if before is None else before.size)
             while self.size > self.limit:
                 self.size -= self._kept.popitem(last=False)[1].size

@@ -85,9 +85,8 @@ class Routes:
         changes = dict(changes)
         policy = replace(changes.pop("policy", self._default), **changes)
         self._check(policy)
-        self._found = {}
         self.policies[label] = policy
-        self._routes.extend(_route(route, label, policy) for route in routes)
+        self._add([_route(route, label, policy) for route in routes])
 
     def _check(self, policy: Policy) -> None:
         if self._forgetful is not None and policy.mode in _REMEMBERED:
@@ -97,8 +96,12 @@ class Routes:
         """Leave some routes alone."""
         if problems := [problem for route in routes for problem in _route_problems(route)]:
             raise ConfigurationError(problems)
+        self._add([_route(route, route, None) for route in routes])
+
+    def _add(self, routes: Sequence[Route]) -> None:
+        self._routes.extend(routes)
+        # Last: who looks at this moment, on another thread, remembers in what is thrown away here.
         self._found = {}
-        self._routes.extend(_route(route, route, None) for route in routes)
 
     def find(self, method: str, path: str) -> Guarded | None:
         """Return the operation a request belongs to, or None when it is none of ours."""
@@ -108,7 +111,7 @@ class Routes:
         except KeyError:
             found = self._find(method, path)
         # Paths may hold ids: what is remembered stays small whatever clients send.
-        if len(known) < _MOST_PATHS and len(path) < _LONG_PATH:
+        if len(known) < _MOST_PATHS and len(method) + len(path) < _LONG_PATH:
             known[method, path] = found
         return found
 

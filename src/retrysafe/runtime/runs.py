@@ -271,10 +271,32 @@ class AsyncRun(_Run[A]):
 
     _transaction: Transaction | AsyncTransaction | None = None
 
+    async def claim(self) -> fx.Execute | A | None:
+        """Claim, and return what follows on the ordinary course; None when it is more, which ``advance`` then does.
+
+        It runs nothing of the application's, so it may be called outside of the operation's own task.
+        """
+        try:
+            ask = fx.Claim(cast("Ordinary", self._ordinary).ask)
+            answer = await self._engine.aperform(ask, self._policy, name=self._name, stop=self._stop)
+            follows = self._goes_on(answer, None)
+        except Exception as error:  # noqa: BLE001 - the flow decides what it means
+            self._met = None, error
+            return None
+        if follows is None:
+            self._met = answer, None
+        return follows
+
+    _met: tuple[object, Exception | None] | None = None
+    """What the store answered to a claim that was made before."""
+
     async def advance(self, reply: fx.Reply | fx.Ended | None = None) -> fx.Execute | fx.Forward | A:
         """Go on from what the surface did; see :meth:`Run.advance`."""
         ordinary = self._ordinary
-        if ordinary is not None and (effect := ordinary.asks(reply)) is not None:
+        if self._met is not None:
+            (answer, failed), self._met = self._met, None
+            step = await adrive(self._leave(), self._perform, answer, raised=failed)
+        elif ordinary is not None and (effect := ordinary.asks(reply)) is not None:
             try:
                 answer = await self._engine.aperform(effect, self._policy, name=self._name, stop=self._stop)
             except Exception as error:  # noqa: BLE001 - the flow decides what it means

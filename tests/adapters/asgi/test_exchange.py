@@ -16,6 +16,7 @@ from tests.adapters.guards import LIMIT, House
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from retrysafe import HttpRequest
     from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
 
 
@@ -487,3 +488,27 @@ def test_an_undeclared_exception_is_told_and_reaches_the_server(house: House, me
     run(one())
     assert "LookupError" in repr(house.events(events.HandlerFailed))
     assert "secret-detail" not in repr(house.told)
+
+
+def test_a_principals_callable_may_keep_what_it_was_given(house: House) -> None:
+    """It is a value: hashed, compared, and the same afterwards; also where a server gives headers as lists."""
+    kept: list[HttpRequest] = []
+
+    def principal(request: HttpRequest) -> str:
+        kept.append(request)
+        return "alice"
+
+    guard = house.another_guard(principal=principal)
+    app = RetrySafeMiddleware(sending(start(headers=[(b"content-length", b"4")]), part()), guard=guard)
+    scope = http_scope()
+    scope["headers"] = [list(pair) for pair in scope["headers"]]
+
+    async def each() -> Exchange:
+        return await Exchange(scope, body=[b"{}"]).through(app)
+
+    assert run(each()).status == 201
+    (request,) = kept
+    assert request.body == b""
+    assert hash(request) == hash(request)
+    assert request.header("Idempotency-Key") == "k"
+    guard.close()

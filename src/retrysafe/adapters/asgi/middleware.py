@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from msgspec.structs import force_setattr
+from msgspec.structs import replace
 
 from retrysafe.adapters.asgi.body import RequestBody, length_of
 from retrysafe.adapters.asgi.exchange import Exchange
@@ -24,6 +24,7 @@ from retrysafe.http.request import HttpRequest
 from retrysafe.protocol import effects as fx
 from retrysafe.protocol.flows import adopt
 from retrysafe.protocol.model import Mode
+from retrysafe.protocol.ordinary import Ordinary
 from retrysafe.runtime import events
 from retrysafe.runtime.asking import call_principal, flow_for, key_of, known_principal, without_store
 from retrysafe.runtime.context import joined
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from retrysafe.adapters.asgi.types import App, Message, Receive, Scope, Send
     from retrysafe.protocol.effects import Flow
-    from retrysafe.protocol.model import Checkpoint, Claim, StoredRequest
+    from retrysafe.protocol.model import Checkpoint, Claim, Headers, StoredRequest
     from retrysafe.protocol.policy import Policy
     from retrysafe.runtime.engine import Engine
     from retrysafe.runtime.guard import RetrySafe
@@ -126,8 +127,7 @@ class RetrySafeMiddleware:
             return
         if body is None:
             return
-        # Nobody has it yet but the principal's callable, which has returned.
-        force_setattr(request, "body", body)
+        request = replace(request, body=body)
         exchange = Exchange(scope, body, send, response_limit=policy.response_limit, profile=guard.profile)
         flow, digest = flow_for(engine, guard, request, key=key, principal=who, route=route, surface=self._surface)
         if engine is not None and joined(digest):
@@ -136,13 +136,12 @@ class RetrySafeMiddleware:
             return
         engine = engine or guard.local_engine()
         run = AsyncRun(engine, flow, policy, name=route.name, stop=exchange.stop, request=request, hooks=guard.hooks)
-        # A claim that has to be waited for could be cancelled on its way; so could a transaction's beginning.
-        at_once = engine.answers_at_once and policy.mode is not Mode.TRANSACTION
-        step = await _begin(run) if at_once else None
+        # A claim that has to be waited for could be cancelled on its way. What follows, but for a replay, needs a task.
+        step = await run.claim() if engine.answers_at_once and isinstance(flow, Ordinary) else None
         if step is None or isinstance(step, fx.Execute):
-            exchange.run = run
+            exchange.run, exchange.claim = run, None if step is None else step.claim
             await self._in_own_task(self._operate(run, exchange, digest, app=self._app, step=step), exchange)
-        elif not isinstance(step, fx.Forward):
+        else:
             await exchange.answer(step)
 
     async def _opened(self, route: Guarded) -> Engine | None:
@@ -187,11 +186,13 @@ class RetrySafeMiddleware:
         if not task.cancelled():
             # Where nobody listens any more, what the operation raised was told as an event and is recorded.
             task.exception()
-        if exchange.run is not None:
-            # Nothing is left to do for an attempt that ended in order.
-            exchange.run.abandon()
-        if exchange.over is not None and not exchange.over.done():
-            exchange.over.set_result(None)
+        try:
+            if exchange.run is not None:
+                # Nothing is left to do for an attempt that ended in order.
+                exchange.run.abandon()
+        finally:
+            if exchange.over is not None and not exchange.over.done():
+                exchange.over.set_result(None)
 
     async def _operate(
         self,
@@ -330,10 +331,16 @@ def _request(scope: Scope) -> HttpRequest:
         method=scope["method"],
         path=raw_path if raw_path is not None else quote(scope["path"]).encode("ascii"),
         query=scope.get("query_string", b""),
-        headers=tuple(scope["headers"]),
+        headers=_pairs(scope["headers"]),
         body=b"",
         native=scope,
     )
+
+
+def _pairs(headers: Sequence[Sequence[bytes]]) -> Headers:
+    """Return header pairs that nobody changes; nearly every server gives them as tuples."""
+    pairs = tuple(headers)
+    return cast("Headers", pairs if {tuple}.issuperset(map(type, pairs)) else tuple(map(tuple, pairs)))
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
