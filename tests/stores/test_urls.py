@@ -145,3 +145,14 @@ def test_finding_our_own_stores_reads_no_package_lists() -> None:
         "assert 'importlib.metadata' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:pa?hunter2@host/0", "mysql://u:pa?x=1&hunter2@host/db", "nats://u:pa?hunter2@host"]
+)
+def test_no_part_of_a_password_is_repeated(url: str) -> None:
+    """K8: not even of one that was not escaped."""
+    with pytest.raises(ConfigurationError) as caught:
+        open_store(url)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value.problems)

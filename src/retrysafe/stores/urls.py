@@ -38,6 +38,7 @@ _OURS = {
 }
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NAME = re.compile(r"[A-Za-z_-]+")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -115,7 +116,10 @@ def parse_options(query: str, readers: Mapping[str, Callable[[str], Any]]) -> tu
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in readers:
+        if name not in readers and not _NAME.fullmatch(name):
+            # A part of a password, perhaps, that has a ? or & in it as it is.
+            problems.append("an unknown option: write %3F for a ? and %26 for a & in names and passwords")
+        elif name not in readers:
             problems.append(unknown("option", name, readers))
         elif name in values:
             problems.append(f"option {name!r} is given twice: keep one")

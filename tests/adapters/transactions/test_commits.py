@@ -19,6 +19,7 @@ from retrysafe.runtime.transactions import CommitUnknown
 from tests.adapters.transactions.conftest import Found
 from tests.adapters.transactions.places import (
     EVERY,
+    LOOPS_ON_MYSQL,
     LOOPS_ON_POSTGRES,
     ON_POSTGRES,
     ON_SQLITE,
@@ -182,6 +183,18 @@ def test_a_deadlock_is_told_to_run_again(place: Place) -> None:
         transaction.rollback()
         waiting.result(PATIENCE_SECONDS)
     assert place.binding.conflicted(caught.value)
+
+
+@pytest.mark.parametrize("place", LOOPS_ON_MYSQL, indirect=True)
+def test_bytes_that_the_driver_would_let_out_of_their_quotes_are_refused(place: Place) -> None:
+    """An outcome holds what clients see and send: without their escapes its bytes would be SQL."""
+    claim = place.claim()
+    transaction = place.begin()
+    transaction.execute("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'")
+    with pytest.raises(ConfigurationError, match="NO_BACKSLASH_ESCAPES out of its sql_mode"):
+        transaction.run(place.record(claim))
+    transaction.rollback()
+    assert place.state is State.RUNNING
 
 
 @pytest.mark.parametrize("place", ON_SQLITE, indirect=True)

@@ -21,6 +21,7 @@ from retrysafe.stores.base import Held, Lost, Purged, Wanted
 from retrysafe.stores.postgres import PostgresStore
 from retrysafe.stores.program import Program, Statement
 from retrysafe.testing.asks import a_memo, an_ask, some_terms
+from retrysafe.testing.runner import Face, Runner
 from tests.stores.postgres.conftest import Sight
 from tests.stores.postgres.tools import claimed, locked, one_statement, read, recording, until
 
@@ -78,6 +79,20 @@ class TestClaim:
         with locked(database, claim):
             verdict = store.run(partial(store.verbs.claim, an_ask(body=body)))
         assert isinstance(verdict, InFlight if body == "charge 10" else Mismatch)
+
+    @pytest.mark.parametrize("face", ["sync", "async"])
+    def test_a_retry_does_not_wait_for_an_outcome_that_is_not_committed_yet(self, database: str, face: Face) -> None:
+        """C1, R11: between its last statement and its commit an operation has its checkpoint changed."""
+        runner = Runner(PostgresStore(database), face)
+        claim = runner.claimed(an_ask())
+        with psycopg.connect(database) as connection:
+            ended = "UPDATE retrysafe_checkpoint SET state = 'done', outcome = '' WHERE operation_id = %s"
+            assert connection.execute(ended, (claim.operation_id,)).rowcount == 1
+            # Were it waited for, this would never return: it is rolled back only afterwards.
+            assert isinstance(runner.claim(an_ask()), InFlight)
+            assert isinstance(runner.claim(an_ask("another")), Claimed)
+            connection.rollback()
+        runner.close()
 
     def test_a_take_over_waits_for_whoever_has_the_row_locked_and_judges_anew(
         self, store: PostgresStore, database: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import resource
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +16,7 @@ from retrysafe.protocol.verdicts import Claimed
 from retrysafe.runtime import waiting
 from retrysafe.runtime.clock import SystemClock
 from retrysafe.stores.base import Capability
-from retrysafe.stores.postgres import PostgresStore
+from retrysafe.stores.postgres import PostgresStore, notices
 from retrysafe.testing.asks import an_ask
 from retrysafe.testing.runner import Face, Runner
 from tests.stores.postgres.conftest import Sight
@@ -188,3 +190,19 @@ def test_a_request_that_waits_does_not_need_to_look(
 def test_behind_a_pooler_nobody_is_told(database: str) -> None:
     """D3: a session that listens is another one a moment later."""
     assert Capability.NOTIFY not in PostgresStore(database, pgbouncer=True).traits.capabilities
+
+
+def test_descriptors_above_1023_are_heard_as_well() -> None:
+    """A process with many connections has such; one that dies of it would never be woken again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(reader, fcntl.F_DUPFD, 1500)
+    try:
+        assert notices._readable([high], 0) == set()
+        os.write(writer, b"!")
+        assert notices._readable([high], 0) == {high}
+    finally:
+        for descriptor in (reader, writer, high):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

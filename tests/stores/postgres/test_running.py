@@ -13,7 +13,9 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from retrysafe.errors import StoreError
 from retrysafe.protocol.effects import Superseded, Written
+from retrysafe.protocol.model import Ask
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import Claimed, Finished, InFlight
 from retrysafe.stores.postgres import PostgresStore
@@ -121,6 +123,35 @@ def test_a_row_that_is_locked_does_not_hold_its_batch(database: str, face: Face,
     recorder.join()
     assert answers == [Written()] * 12
     runner.close()
+
+
+@pytest.mark.parametrize(("face", "driver"), ROUNDS)
+def test_a_row_that_cannot_be_written_fails_none_of_its_batch(database: str, face: Face, driver: Driver) -> None:
+    """C1: a principal with a character that PostgreSQL has no place for."""
+    store = PostgresStore(database, driver=driver)
+    asks = [an_ask(f"key-{number}") for number in range(20)]
+    asks[7] = replace(asks[7], identity=replace(asks[7].identity, principal="al\x00ice"))
+
+    def one(ask: Ask) -> object:
+        try:
+            return store.run(partial(store.verbs.claim, ask))
+        except StoreError as error:
+            return error
+
+    async def all_at_once() -> list[object]:
+        claims = [store.arun(partial(store.verbs.claim, ask)) for ask in asks]
+        answers = await asyncio.gather(*claims, return_exceptions=True)
+        await store.aclose()
+        return list(answers)
+
+    if face == "sync":
+        with ThreadPoolExecutor(len(asks)) as threads:
+            answers = list(threads.map(one, asks))
+        store.close()
+    else:
+        answers = asyncio.run(all_at_once())
+    assert [isinstance(answer, Claimed) for answer in answers] == [number != 7 for number in range(20)]
+    assert isinstance(answers[7], StoreError)
 
 
 def _state(database: str, operation_id: str) -> object:

@@ -15,7 +15,7 @@ except ImportError as missing:
 
 from retrysafe.adapters.transactions.ending import to_the_end
 from retrysafe.adapters.transactions.pymysql import IS_STILL_MARKED, MARK, raise_if_ended
-from retrysafe.adapters.transactions.statements import limit_mysql, worded
+from retrysafe.adapters.transactions.statements import limit_mysql, refuse_unsafe_escapes, worded
 from retrysafe.runtime import sqlstates
 from retrysafe.runtime.transactions import CommitUnknown
 from retrysafe.stores.program import Answer, Factory, Program, Statement, arun
@@ -138,6 +138,7 @@ class AsyncmyTransaction:
 
 async def arun_on(connection: Any, program: Factory[T]) -> T:  # noqa: ANN401 - it has no types of its own
     """Run a program of ours on a connection, in whatever transaction it has open."""
+    refuse_unsafe_escapes(connection)
 
     async def fetch(statement: Statement) -> Answer:
         await cursor.execute(worded(statement.text, "pyformat"), tuple(statement.parameters))

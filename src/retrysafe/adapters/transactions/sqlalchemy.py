@@ -23,6 +23,7 @@ except ImportError as missing:
 from retrysafe.adapters.transactions import sessions
 from retrysafe.adapters.transactions.ending import to_the_end
 from retrysafe.adapters.transactions.sessions import OwnSession
+from retrysafe.adapters.transactions.statements import refuse_unsafe_escapes
 from retrysafe.errors import ConfigurationError
 from retrysafe.runtime import sqlstates
 from retrysafe.runtime.transactions import CommitUnknown
@@ -222,7 +223,10 @@ class AsyncSQLAlchemyTransaction:
 
 def run_on(place: Connection | Session, program: Factory[T]) -> T:
     """Run a program of ours on a connection or a session, in whatever transaction it has open."""
-    reply: T = sessions.run_on_connection(_connection(place), program())
+    connection = _connection(place)
+    if connection.dialect.driver == "asyncmy":
+        refuse_unsafe_escapes(connection.connection.driver_connection)
+    reply: T = sessions.run_on_connection(connection, program())
     return reply
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from retrysafe.errors import ConfigurationError
 from retrysafe.runtime.sqlstates import lacks_table
 from retrysafe.stores.program import Answer, Factory, Program, Statement
 
@@ -120,3 +121,17 @@ async def arun(program: Program[T], fetch: Callable[[Statement], Awaitable[Answe
     except StopIteration as end:
         reply: T = end.value
         return reply
+
+
+_NO_BACKSLASH_ESCAPES = 512
+
+
+def refuse_unsafe_escapes(connection: Any) -> None:  # noqa: ANN401 - asyncmy has no types of its own
+    """Refuse a connection of asyncmy on which bytes would leave their quotes: it escapes them with backslashes anyway.
+
+    Raises:
+        ConfigurationError: the session's ``sql_mode`` has ``NO_BACKSLASH_ESCAPES``.
+    """
+    if connection.server_status & _NO_BACKSLASH_ESCAPES:
+        problem = "asyncmy escapes bytes by backslashes, which are plain characters in this session: "
+        raise ConfigurationError([problem + "take NO_BACKSLASH_ESCAPES out of its sql_mode"])

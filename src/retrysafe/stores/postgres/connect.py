@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from select import POLLIN, POLLOUT
 from time import monotonic
@@ -49,7 +49,7 @@ class Settings:
         driver: ``asyncpg`` or ``psycopg``, for event loops; None is the first that is there and can do it.
     """
 
-    conninfo: str
+    conninfo: str = field(repr=False)
     pool: int = 8
     timeout_seconds: float = 10.0
     pgbouncer: bool = False

@@ -35,7 +35,10 @@ def conflicts(error: BaseException) -> bool:
 def tells_of_server(error: BaseException) -> bool:
     """Tell whether an error is the server's and not one statement's, so that other statements will meet it as well."""
     state = _sqlstate(error)
-    return is_of_driver(error) and (state is None or state.startswith(_OF_SERVER))
+    if state is not None:
+        return state.startswith(_OF_SERVER)
+    # What a driver cannot even send is the fault of one row: psycopg's DataError, and asyncpg's, which is a ValueError.
+    return _is_of_wire(error) and not isinstance(error, ValueError)
 
 
 def translated(error: Exception) -> StoreError:
@@ -68,7 +71,7 @@ def spares_session(error: BaseException) -> bool:
     return isinstance(error, Exception) and (not is_of_driver(error) or _sqlstate(error) in _HARMLESS)
 
 
-def _is_of_wire(error: Exception) -> bool:
+def _is_of_wire(error: BaseException) -> bool:
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError):
         return True
     # Of asyncpg: a connection that has ended in the middle, or is used after its end.

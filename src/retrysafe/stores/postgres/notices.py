@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from uuid import UUID
 
@@ -153,8 +153,7 @@ class Notices:
     def _hear(self, connection: Connection) -> None:
         """Wait for a notice, the bell, or the end of our patience."""
         bell = self._bell
-        sources = [connection.pgconn.socket, *(bell[:1] if bell else ())]
-        ready, _, _ = select.select(sources, [], [], _REST_SECONDS)
+        ready = _readable([connection.pgconn.socket, *(bell[:1] if bell else ())], _REST_SECONDS)
         self._idle = not ready
         if connection.pgconn.socket in ready:
             connection.pgconn.consume_input()
@@ -165,7 +164,7 @@ class Notices:
     def _listen_to_bell(self, seconds: float) -> bool:
         """Tell whether the bell was rung, or is within so many seconds."""
         bell = self._bell
-        if bell is None or not select.select([bell[0]], [], [], seconds)[0]:
+        if bell is None or not _readable([bell[0]], seconds):
             return False
         return bool(os.read(bell[0], 4096))
 
@@ -178,3 +177,11 @@ class Notices:
                 # The loop of one who waits may just have been closed.
                 with suppress(RuntimeError):
                     wake()
+
+
+def _readable(descriptors: Sequence[int], seconds: float) -> set[int]:
+    """Wait until something can be read; not by ``select``, which knows no descriptor above 1,023."""
+    look = select.poll()
+    for descriptor in descriptors:
+        look.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in look.poll(seconds * 1000)}

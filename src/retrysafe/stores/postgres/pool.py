@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -63,8 +63,11 @@ class Shelf(Generic[S]):
         self._resting.append((now, session))
         if self.closed:
             self.close()
-        elif self._resting[0][0] < now - _REST_SECONDS:
-            self.drop(self._resting.popleft()[1])
+            return
+        with suppress(IndexError):
+            # Another thread may have taken the last one.
+            if self._resting[0][0] < now - _REST_SECONDS:
+                self.drop(self._resting.popleft()[1])
 
     def drop(self, session: S) -> None:
         """Close a session."""
@@ -74,8 +77,12 @@ class Shelf(Generic[S]):
     def close(self) -> None:
         """Close what rests, and what is put back from now on."""
         self.closed = True
-        while self._resting:
-            self.drop(self._resting.pop()[1])
+        while True:
+            try:
+                _, session = self._resting.pop()
+            except IndexError:
+                return
+            self.drop(session)
 
     def close_all(self) -> None:
         """Close what is lent as well; whoever had it is gone."""

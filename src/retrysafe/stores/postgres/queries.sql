@@ -43,6 +43,10 @@ made AS (
         $instant + its_lease_seconds, $instant, $instant + its_tombstone_seconds, its_attempt_id,
         its_attempt_id, its_name, its_namespace, its_principal, its_key_hint, its_fingerprint, its_request, its_version
     FROM asked
+    -- A conflict waits for a transaction that has the row in hand, and that may be an operation's own (R11).
+    WHERE NOT EXISTS (
+        SELECT FROM retrysafe_checkpoint AS met WHERE met.digest = encode(its_digest, 'hex')::uuid
+    )
     ON CONFLICT (digest) DO NOTHING
     RETURNING digest
 )
