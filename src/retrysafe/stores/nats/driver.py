@@ -107,6 +107,14 @@ class NatsStore:
         opened = self._wires.meta
         return self._wires.portal.run(self.aopen()) if opened is None else opened
 
+    def is_made(self) -> bool:
+        """Tell whether the bucket, or that of its audit, is there; nothing is made.
+
+        Raises:
+            StoreUnavailable: the server cannot be reached, or has no JetStream.
+        """
+        return self._wires.portal.run(self._wires.is_made())
+
     def run(self, program: Factory[T]) -> T:
         """Run a program and block until it is durable.
 

@@ -66,6 +66,14 @@ class Wires:
                 self._wires[loop] = wire
         return wire
 
+    async def is_made(self) -> bool:
+        """Tell whether the bucket is there, over a connection that is closed again."""
+        wire = await Wire.open(self._connect, self._timeout_seconds)
+        try:
+            return await self._keeping.bucket.is_made(wire)
+        finally:
+            await wire.close()
+
     async def close_loop(self) -> None:
         """Close this event loop's connection, once its writes have ended."""
         loop = asyncio.get_running_loop()
