@@ -224,6 +224,24 @@ class TestRefusals:
         with pytest.raises(error):
             run(nats.url).open()
 
+    def test_a_bucket_that_was_made_anew_is_not_written_into_by_who_knew_the_old_one(
+        self, nats: Service, bucket: str, make: Callable[[], NatsStore]
+    ) -> None:
+        """K4, C1: with another pepper the same key is another digest, and two processes would both have its claim."""
+        first = make()
+        first.open()
+        for stream in (f"KV_{bucket}", f"KV_{bucket}_audit"):
+            _ask(nats, f"{API}.STREAM.DELETE.{stream}", b"")
+        make().open()
+        assert first._wires.portal.loop is not None
+        lost = first._wires._wires[first._wires.portal.loop]
+        first._wires.portal.run(lost.close())
+        for _ in range(2):
+            with pytest.raises(StoreCorrupt, match="made anew"):
+                Runner(first, "sync").claim(an_ask())
+        first.close()
+        Runner(first, "sync").claimed(an_ask())
+
     def test_settings_that_cannot_be_are_said_together(self) -> None:
         with pytest.raises(ConfigurationError) as refused:
             NatsStore([], bucket="a.b", replicas=2)
