@@ -193,6 +193,9 @@ class TestRefusals:
             ({"max_msgs_per_subject": 5}, "has a history"),
             ({"max_msgs_per_subject": 1, "deny_delete": True}, "does not permit to delete"),
             ({"max_msgs_per_subject": 1, "max_age": 3600 * 10**9}, "forgets by age"),
+            ({"max_msgs_per_subject": 1, "max_msgs": 40}, "drops its oldest message.* at max_msgs: discard new"),
+            ({"max_msgs_per_subject": 1, "max_bytes": 10**6, "discard": "old"}, "at max_bytes: discard new"),
+            ({"max_msgs_per_subject": 1, "retention": "interest"}, "make it with retention limits"),
             ({"max_msgs_per_subject": 1, "storage": "memory"}, "is not on disk"),
         ],
     )

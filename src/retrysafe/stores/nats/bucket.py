@@ -209,6 +209,11 @@ class Bucket:
             problems.append("does not permit to delete a message: make it with deny_delete off")
         if config.get("max_age"):
             problems.append("forgets by age, open operations too: make it without max_age")
+        full = [name for name in ("max_msgs", "max_bytes") if int(config.get(name) or -1) > 0]
+        if full and config.get("discard") != "new":
+            problems.append(f"drops its oldest message, of an open operation too, at {' or '.join(full)}: discard new")
+        if config.get("retention", "limits") != "limits":
+            problems.append("drops what somebody has read: make it with retention limits")
         if config.get("storage") != "file":
             problems.append("is not on disk: make it with storage file")
         if int(config.get("num_replicas", 1)) < self._replicas:
