@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from retrysafe.protocol.model import Message, Mode
+from retrysafe.protocol.states import State
 from retrysafe.stores.sqlite import SQLiteStore
 from retrysafe.testing.asks import DAY_SECONDS, an_ask
 from retrysafe.testing.clock import ManualClock
-from retrysafe.testing.emptying import empty
+from retrysafe.testing.emptying import InUse, empty
 from retrysafe.testing.runner import Runner
 
 
@@ -68,6 +69,18 @@ def test_a_clock_that_is_behind_the_store_s_is_moved_by_what_is_left_only(
     empty(again, behind)
     again.close()
     assert behind() - began < 10_010 * DAY_SECONDS
+
+
+def test_what_a_test_did_not_make_is_left_alone_unless_nobody_needs_it(runner: Runner, clock: ManualClock) -> None:
+    """C1: an attempt of an application's would lose its claim to a record that is not its own."""
+    ours, theirs = runner.claimed(an_ask()), runner.claimed(an_ask("theirs", namespace="shop"))
+    began = clock()
+    with pytest.raises(InUse, match=f"operation {theirs.operation_id} of the namespace 'shop'"):
+        empty(runner, clock)
+    assert clock() == began
+    assert [runner.read(claim).state for claim in (ours, theirs)] == [State.RUNNING, State.RUNNING]
+    empty(runner, clock, everything=True)
+    assert list(runner.listing()) == []
 
 
 def test_a_store_that_keeps_what_is_over_is_said_to(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,10 @@ from retrysafe.stores.base import Terms
 
 DAY_SECONDS = 86_400.0
 
+PRINCIPAL = "alice"
+NAMESPACES = ("tests", "another")
+"""Of every operation that the contract makes; an application that shares its store is known by another."""
+
 _PEPPER = b"pepper of tests."
 _SECRET = Secret.of(b"secret of tests.")
 _attempts = count(1)
@@ -32,9 +36,9 @@ def new_attempt_id() -> str:
 def identity_of(key: str, namespace: str = "tests") -> Identity:
     """Return the identity of a key of the one principal that tests use."""
     return Identity(
-        digest=identity_digest(_PEPPER, namespace, "alice", key),
+        digest=identity_digest(_PEPPER, namespace, PRINCIPAL, key),
         namespace=namespace,
-        principal="alice",
+        principal=PRINCIPAL,
         key_hint=key_hint(key),
     )
 

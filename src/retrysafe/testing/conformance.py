@@ -1,7 +1,8 @@
 """The contract on a store by its URL; ``retrysafe store conformance`` runs it with pytest, by this module's name.
 
-Whoever runs it brings the fixture ``store_url``, of a store in which nothing is missed: it is emptied before each
-promise. The store must be :class:`~retrysafe.stores.urls.Clocked`.
+Whoever runs it brings the fixtures ``store_url``, and ``scratch``: whether nobody misses what is in that store. It is
+emptied before each promise, and the run ends where somebody else's operation is met. The store must be
+:class:`~retrysafe.stores.urls.Clocked`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from retrysafe.stores.base import Capability
 from retrysafe.stores.urls import AnyStore, Clocked, open_store
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.contract import OwnClockContract, StoreContract
-from retrysafe.testing.emptying import empty
+from retrysafe.testing.emptying import InUse, empty
 from retrysafe.testing.runner import Runner
 
 
@@ -27,8 +28,9 @@ def run_clock() -> ManualClock:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _left_empty(store_url: str, run_clock: ManualClock) -> Iterator[None]:
-    """Leave nothing of the last promise."""
+def _left_empty(store_url: str, run_clock: ManualClock, *, scratch: bool) -> Iterator[None]:
+    """Begin with nothing, and leave nothing of the last promise."""
+    _emptied(store_url, run_clock, everything=scratch)
     yield
     _emptied(store_url, run_clock)
 
@@ -40,12 +42,14 @@ def _on(store_url: str, clock: ManualClock) -> AnyStore:
     return store.with_clock(clock)
 
 
-def _emptied(store_url: str, clock: ManualClock) -> None:
+def _emptied(store_url: str, clock: ManualClock, *, everything: bool = False) -> None:
     store = _on(store_url, clock)
     runner = Runner(store, "sync" if Capability.SYNC in store.traits.capabilities else "async")
     try:
         runner.open()
-        empty(runner, clock)
+        empty(runner, clock, everything=everything)
+    except InUse as found:
+        pytest.exit(f"somebody else uses this store: {found}", returncode=pytest.ExitCode.TESTS_FAILED)
     except (AssertionError, RetrySafeError) as left:
         # Every promise needs an empty store: the next ones would all break for the same reason.
         pytest.exit(

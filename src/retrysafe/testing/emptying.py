@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 from retrysafe.protocol.effects import Written
 from retrysafe.protocol.model import Checkpoint
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.base import Query
-from retrysafe.testing.asks import DAY_SECONDS
+from retrysafe.testing.asks import DAY_SECONDS, NAMESPACES, PRINCIPAL
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
 
 _AT_ONCE = 1000
 
 
-def empty(runner: Runner, clock: ManualClock) -> None:
+class InUse(Exception):
+    """There is an operation in the store that no test has made."""
+
+
+def empty(runner: Runner, clock: ManualClock, *, everything: bool = False) -> None:
     """Record what is open, let the retention of everything run out, and purge it; only the audit stays.
 
-    Whatever is in the store is lost: this is for a scratch store.
+    Whatever tests have made in the store is lost; with ``everything``, whatever is in it.
 
     Args:
         runner: of a store on ``clock``, open.
         clock: is moved as far as it takes, and then on to a whole second.
+        everything: whether nobody needs what somebody else has made in it.
 
     Raises:
+        InUse: somebody else has made an operation in it, and nothing was done to that.
         AssertionError: the store's own verbs do not empty it.
 
     Rules: S10, C4, R12.
     """
     left = runner.listing(Query(limit=_AT_ONCE))
     while left:
+        if not everything:
+            _check_ours(left)
         # By the store's own instants: its clock may be ahead of the one that it is given now (C2).
         # And a day more: what another process has made, a purge may leave alone for so long.
         clock.advance(max(0.0, max(map(_over_at, left)) - left[0].now) + DAY_SECONDS)
@@ -48,6 +57,12 @@ def empty(runner: Runner, clock: ManualClock) -> None:
             raise AssertionError("a purge leaves operations whose tombstones are over")
     _drop_messages(runner, clock)
     clock.advance(ceil(clock()) - clock())
+
+
+def _check_ours(left: Sequence[Checkpoint]) -> None:
+    for seen in left:
+        if seen.namespace not in NAMESPACES or seen.principal != PRINCIPAL:
+            raise InUse(f"operation {seen.operation_id} of the namespace {seen.namespace!r} is not the contract's")
 
 
 def _over_at(seen: Checkpoint) -> float:

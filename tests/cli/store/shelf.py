@@ -5,6 +5,8 @@ It is built into a distribution of its own and installed; the tests never import
 
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from typing import Any, ClassVar
 
 from retrysafe.errors import ConfigurationError
@@ -15,6 +17,7 @@ from retrysafe.stores.clock import HostClock
 from retrysafe.stores.memory import MemoryStore
 from retrysafe.stores.memory.verbs import MemoryVerbs
 from retrysafe.stores.program import Program
+from retrysafe.testing.asks import an_ask
 
 
 class Deaf(MemoryVerbs):
@@ -44,6 +47,7 @@ class Shelf(MemoryStore):
     """A store of this process, the same for everybody who names it."""
 
     _places: ClassVar[dict[str, MemoryVerbs]] = {}
+    _uses: ClassVar["count[int]"] = count()
 
     def __init__(self, name: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(clock=clock)
@@ -55,7 +59,10 @@ class Shelf(MemoryStore):
         self.traits = Traits("shelf", self.traits.clock, self.traits.durability, _faces(name))
 
     def with_clock(self, wall: Callable[[], float]) -> "Shelf":
-        return Shelf(self._name, wall)
+        shelf = Shelf(self._name, wall)
+        if self._name == "shared" and next(self._uses) == 3:
+            shelf.run(partial(shelf.verbs.claim, an_ask("of-a-shop", namespace="shop")))
+        return shelf
 
 
 def _faces(name: str) -> frozenset[Capability]:
@@ -65,6 +72,6 @@ def _faces(name: str) -> frozenset[Capability]:
 
 def from_url(url: str) -> MemoryStore:
     name = url.partition("://")[2]
-    if name not in {"good", "async", "deaf", "hoarder", "fixed"}:
+    if name not in {"good", "async", "deaf", "hoarder", "fixed", "shared"}:
         raise ConfigurationError([f"there is no shelf {name!r}"])
     return Fixed() if name == "fixed" else Shelf(name)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from retrysafe.cli.store.scratch import Telling, writable
 from retrysafe.protocol.model import Message, Mode
+from retrysafe.runtime.clock import uuid7
+from retrysafe.stores.urls import open_store
 from tests.cli.conftest import Run, Shop
 from tests.cli.store.conftest import Command
+from tests.services.service import Service
+from tests.stores.redis.tools import a_prefix
 
 
 def test_a_store_is_checked_through_both_faces_whatever_was_in_it(command: Command, shop: Shop) -> None:
@@ -71,6 +76,30 @@ def test_a_store_in_use_is_left_alone(run: Run, shop: Shop, command_name: str) -
     assert done.exit_code == 1
     assert "this store was used before: there are operations in it" in done.stderr
     assert _everything(shop.path) == before
+
+
+def test_a_store_that_is_empty_just_now_may_be_in_use(run: Run, tmp_path: Path, redis: Service, nats: Service) -> None:
+    """C1: its first operation would be settled under the hands of its attempt; and looking makes nothing."""
+    for url in (f"sqlite:///{tmp_path}/new.db", f"{redis.url}?prefix={a_prefix()}", f"{nats.url}/tests-{uuid7()}"):
+        store = open_store(url)
+        if isinstance(store, Telling):
+            assert not store.is_made()
+        writable(url, scratch=False, emptied=True)
+        if isinstance(store, Telling):
+            assert not store.is_made()
+        store.open()
+        store.close()
+        done = run("store", "conformance", url)
+        assert done.exit_code == 1
+        assert "this store was used before: it is empty, and a service may have it open" in done.stderr
+
+
+def test_an_operation_that_the_contract_did_not_make_ends_the_run(command: Command) -> None:
+    """C1: it stays as it is."""
+    done = command("store", "conformance", "shelf://shared")
+    assert done.returncode == 1
+    assert "stopped: somebody else uses this store: operation" in done.stdout
+    assert "of the namespace 'shop' is not the contract's" in done.stdout
 
 
 def test_a_store_of_another_version_is_left_alone(run: Run, shop: Shop) -> None:

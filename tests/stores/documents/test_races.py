@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,8 @@ from retrysafe.protocol.model import Claim, Message, Mode
 from retrysafe.protocol.operator import Verb
 from retrysafe.protocol.states import State
 from retrysafe.protocol.steps import StepKind, StepStatus
-from retrysafe.stores.base import Held, Lost, Purged
+from retrysafe.stores.base import Held, Lost, Purged, Query
+from retrysafe.stores.documents.port import Loaded, Place, Shown
 from retrysafe.stores.documents.shelf import Numbers
 from retrysafe.stores.program import Answer, Statement
 from retrysafe.testing.asks import a_memo, an_ask, an_intervention, some_terms
@@ -243,6 +244,7 @@ class TestOtherReleases:
         runner.hand_over(*claims)
         assert len(runner.abandoned()) == 2
         assert len(runner.dispatch()) == 2
+        assert {met.operation_id for met in runner.listing()} == {claims[0].operation_id, claims[2].operation_id}
 
     def test_what_is_damaged_is_said_to_be(self, runner: Runner, cabinet: Cabinet) -> None:
         """S11."""
@@ -251,6 +253,32 @@ class TestOtherReleases:
         cabinet.documents[claim.digest] = (body[:-9], revision, facts)
         with pytest.raises(RecordUnreadable, match="can't be read"):
             runner.read(claim)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 16), (20, 40)])
+def test_who_wants_a_few_does_not_load_hundreds(  # noqa: PLR0917 - what it is run with
+    runner: Runner, cabinet: Cabinet, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, limit: int, most: int
+) -> None:
+    """S2: each may be as large as a request can be."""
+    for number in range(60):
+        runner.claimed(an_ask(f"key-{number}", mode=Mode.AGAIN, lease_seconds=10))
+    clock.advance(10)
+    loads, load, newest = list[int](), cabinet.load, cabinet.newest
+
+    def loaded(digests: Sequence[bytes]) -> Sequence[Loaded]:
+        loads.append(len(digests))
+        return load(digests)
+
+    def listed(after: Place | None, limit: int) -> Sequence[Shown]:
+        loads.append(limit)
+        return newest(after, limit)
+
+    monkeypatch.setattr(cabinet, "load", loaded)
+    monkeypatch.setattr(cabinet, "newest", listed)
+    assert len(runner.abandoned(limit)) == limit
+    assert len(runner.listing(Query(limit=limit))) == limit
+    assert len(runner.dispatch(limit=limit)) == limit
+    assert max(loads) == most
 
 
 def test_a_store_that_never_lets_anybody_write_is_given_up(runner: Runner) -> None:

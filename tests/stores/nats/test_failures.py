@@ -193,6 +193,9 @@ class TestRefusals:
             ({"max_msgs_per_subject": 5}, "has a history"),
             ({"max_msgs_per_subject": 1, "deny_delete": True}, "does not permit to delete"),
             ({"max_msgs_per_subject": 1, "max_age": 3600 * 10**9}, "forgets by age"),
+            ({"max_msgs_per_subject": 1, "max_msgs": 40}, "drops its oldest message.* at max_msgs: discard new"),
+            ({"max_msgs_per_subject": 1, "max_bytes": 10**6, "discard": "old"}, "at max_bytes: discard new"),
+            ({"max_msgs_per_subject": 1, "retention": "interest"}, "make it with retention limits"),
             ({"max_msgs_per_subject": 1, "storage": "memory"}, "is not on disk"),
         ],
     )
@@ -223,6 +226,24 @@ class TestRefusals:
         _ask(nats, f"$KV.{bucket}.meta", body)
         with pytest.raises(error):
             run(nats.url).open()
+
+    def test_a_bucket_that_was_made_anew_is_not_written_into_by_who_knew_the_old_one(
+        self, nats: Service, bucket: str, make: Callable[[], NatsStore]
+    ) -> None:
+        """K4, C1: with another pepper the same key is another digest, and two processes would both have its claim."""
+        first = make()
+        first.open()
+        for stream in (f"KV_{bucket}", f"KV_{bucket}_audit"):
+            _ask(nats, f"{API}.STREAM.DELETE.{stream}", b"")
+        make().open()
+        assert first._wires.portal.loop is not None
+        lost = first._wires._wires[first._wires.portal.loop]
+        first._wires.portal.run(lost.close())
+        for _ in range(2):
+            with pytest.raises(StoreCorrupt, match="made anew"):
+                Runner(first, "sync").claim(an_ask())
+        first.close()
+        Runner(first, "sync").claimed(an_ask())
 
     def test_settings_that_cannot_be_are_said_together(self) -> None:
         with pytest.raises(ConfigurationError) as refused:

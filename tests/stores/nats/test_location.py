@@ -65,6 +65,13 @@ def test_what_a_write_survives_is_what_the_url_says_of_the_server(url: str, dura
     assert store.traits.durability is durability
 
 
+def test_a_password_with_a_slash_is_not_repeated() -> None:
+    """K8: its end stands where a bucket would."""
+    with pytest.raises(ConfigurationError, match="the bucket has other than letters") as refused:
+        open_store("nats://me:top/secret@broker:4222")
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

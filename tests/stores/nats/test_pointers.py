@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from retrysafe.errors import StoreUnavailable
 from retrysafe.protocol.model import Message, Mode
 from retrysafe.protocol.operator import Verb
 from retrysafe.stores.base import Purged, Query
@@ -113,6 +114,63 @@ def test_a_refused_claim_leaves_no_pointer_and_hides_no_other(
     runner.record(claim)
     runner.claim(an_ask(lease_seconds=900, mode=Mode.AGAIN))
     until(lambda: keys(store) == [f"op.{claim.digest.hex()}"])
+
+
+def test_who_loses_a_race_for_a_new_key_leaves_the_pointer_on_which_the_winner_relies(
+    store: NatsStore, make: Callable[[], NatsStore], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R2: the winner was refused one of its own, and may die before it makes sure of it."""
+    original = Documents._send_pointer
+    rival = make()
+    rival.open()
+    won: list[bool] = []
+
+    async def overtaken(self: Documents, *args: Any, **kwargs: Any) -> Any:
+        answer = await original(self, *args, **kwargs)
+        if self._keeping is store._keeping and not won:
+            won.append(True)
+            await answer
+            await asyncio.to_thread(rival.run, lambda: rival.verbs.claim(ask))
+        return answer
+
+    async def dies(self: Documents, *args: Any, **kwargs: Any) -> None:
+        """What the winner would do after its document is there."""
+
+    ask = an_ask(mode=Mode.AGAIN)
+    real = Documents._settle
+
+    async def settled(self: Documents, *args: Any, **kwargs: Any) -> None:
+        await (real if self._keeping is store._keeping else dies)(self, *args, **kwargs)
+
+    monkeypatch.setattr(Documents, "_send_pointer", overtaken)
+    monkeypatch.setattr(Documents, "_settle", settled)
+    runner.claim(an_ask(mode=Mode.AGAIN))
+    monkeypatch.undo()
+    runner.look_up(ask)
+    name = ask.identity.digest.hex()
+    assert keys(store) == [f"op.{name}", f"open.{name}"]
+
+
+@pytest.mark.parametrize("headers_only", [False, True])
+def test_a_walk_whose_consumer_is_gone_does_not_end_as_if_it_were_complete(
+    store: NatsStore, runner: Runner, monkeypatch: pytest.MonkeyPatch, *, headers_only: bool
+) -> None:
+    """S10, R2: what it did not see would pass for what is not there."""
+    runner.claimed(an_ask())
+    bucket, real = store._keeping.bucket, Wire.flood
+
+    async def flood(self: Wire, subject: str, payload: bytes, most: int) -> Any:
+        await self.ask(subject.replace("CONSUMER.MSG.NEXT", "CONSUMER.DELETE"))
+        return await real(self, subject, payload, most)
+
+    async def look(wire: Wire) -> int:
+        steps = walk(wire, bucket.stream, bucket.subject(">"), headers_only=headers_only)
+        return len([passed async for passed in steps])
+
+    assert on(store, look) > 2
+    monkeypatch.setattr(Wire, "flood", flood)
+    with pytest.raises(StoreUnavailable, match="status 503"):
+        on(store, look)
 
 
 def test_a_pointer_that_a_dead_process_left_is_deleted_once_it_is_old(

@@ -14,6 +14,7 @@ from retrysafe.protocol.effects import Receipt, Written
 from retrysafe.protocol.model import Claim
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import Claimed
+from retrysafe.stores.base import Held
 from retrysafe.stores.redis import RedisStore, from_url
 from retrysafe.stores.redis.calls import script
 from retrysafe.testing.asks import an_ask
@@ -85,8 +86,6 @@ class TestServer:
             sight.config_set("maxmemory", 1)
             with pytest.raises(StoreUnavailable, match="OOM"):
                 runner.claim(an_ask("another"))
-            with pytest.raises(StoreUnavailable, match="OOM"):
-                runner.record(claim)
             sight.config_set("maxmemory", 0)
         assert [met.state for met in runner.listing()] == [State.RUNNING]
         runner.record(claim)
@@ -135,6 +134,45 @@ def _works(runner: Runner) -> bool:
 
 
 Write = Callable[[Runner, Claim], Receipt]
+
+
+class TestDemotion:
+    def test_a_server_that_is_no_primary_any_more_is_left(self, own_redis: Service, face: Face) -> None:
+        """D1: the same address may lead to the new primary, but a connection that is open does not."""
+        runner = Runner(from_url(own_redis.url), face)
+        runner.claimed(an_ask("before"))
+        with library.Redis(port=own_redis.port) as server:
+            known = {client["id"] for client in server.client_list()}
+            server.replicaof("127.0.0.1", "1")
+            with pytest.raises(StoreUnavailable, match=r"READONLY|primary|master"):
+                runner.claim(an_ask("lost"))
+            server.replicaof("NO", "ONE")
+            assert isinstance(runner.claim(an_ask("after")), Claimed)
+            assert {client["id"] for client in server.client_list()} - known, "it came over a new connection"
+        runner.close()
+
+
+class TestFullMemory:
+    """D1, S10: what is under way ends as it should, and a purge makes room; only new claims are refused."""
+
+    def test_whatever_is_running_goes_on_and_a_purge_frees(self, own_redis: Service, face: Face) -> None:
+        runner = Runner(from_url(own_redis.url), face)
+        claims = [runner.claimed(an_ask(f"k{number}")) for number in range(3)]
+        old = runner.claimed(an_ask("old"))
+        assert runner.record(old, b"x" * 1_000_000, retention_seconds=0.0) == Written()
+        with library.Redis(port=own_redis.port) as server:
+            server.config_set("maxmemory", 1)
+            with pytest.raises(StoreUnavailable):
+                runner.claim(an_ask("new"))
+            assert runner.renew(*claims) == [Held()] * 3
+            assert runner.memoize(claims[2]) == Written()
+            assert runner.record(claims[0], b"outcome") == Written()
+            assert runner.release(claims[1]) == Written()
+            before = server.info("memory")["used_memory"]
+            assert runner.purge(10).expired == 1
+            assert server.info("memory")["used_memory"] < before - 500_000
+            server.config_set("maxmemory", 0)
+        runner.close()
 
 
 class TestLostAnswers:

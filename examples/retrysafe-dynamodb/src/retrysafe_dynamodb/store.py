@@ -27,7 +27,7 @@ from retrysafe_dynamodb.audit import AuditLines
 from retrysafe_dynamodb.documents import Documents
 from retrysafe_dynamodb.failures import unless_refused
 from retrysafe_dynamodb.port import DynamoDBPort
-from retrysafe_dynamodb.table import prepare
+from retrysafe_dynamodb.table import is_there, prepare
 
 T = TypeVar("T")
 
@@ -125,6 +125,18 @@ class DynamoDBStore:
             StoreUnavailable: DynamoDB cannot be reached, or refuses us.
         """
         return self._open().meta
+
+    def is_made(self) -> bool:
+        """Tell whether the table is there; it is not made.
+
+        Raises:
+            StoreUnavailable: DynamoDB cannot be reached, or refuses us.
+        """
+        client = self._client()
+        try:
+            return is_there(client, self._table)
+        finally:
+            client.close()
 
     def run(self, program: Factory[T]) -> T:
         """Run a program in this thread and block until it is durable.

@@ -57,6 +57,20 @@ def prepare(client: Any, table: str, *, shards: int, create: bool) -> tuple[Meta
     return Meta(row["pepper"]["B"], row["secret"]["B"], version), int(row["shards"]["N"])
 
 
+def is_there(client: Any, table: str) -> bool:  # noqa: ANN401 - boto has no types
+    """Tell whether the table was ever made; make nothing.
+
+    Raises:
+        StoreUnavailable: DynamoDB cannot be reached, or refuses us.
+    """
+    try:
+        with unless_refused():
+            _meta_row(client, table, create=False)
+    except SchemaMismatch:
+        return False
+    return True
+
+
 def _meta_row(client: Any, table: str, *, create: bool) -> Item | None:  # noqa: ANN401 - boto has no types
     try:
         found: dict[str, Item] = client.get_item(TableName=table, Key=_META, ConsistentRead=True)

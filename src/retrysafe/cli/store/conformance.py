@@ -38,13 +38,13 @@ def checked(store_url: str, *, scratch: bool) -> Findings:
             facts=[str(missing)],
             fixes=["pip install pytest"],
         ) from missing
-    if not isinstance(writable(store_url, scratch=scratch), Clocked):
+    if not isinstance(writable(store_url, scratch=scratch, emptied=True), Clocked):
         raise Complaint(
             "this store has no with_clock(wall), and its promises about days can't be waited for",
             where=shown(store_url),
             fixes=["give it one: retrysafe.stores.urls.Clocked says what it returns"],
         )
-    watch = Watch(store_url)
+    watch = Watch(store_url, scratch=scratch)
     begun = time.monotonic()
     printed = _run(watch)
     found = watch.findings(time.monotonic() - begun)

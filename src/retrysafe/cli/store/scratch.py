@@ -6,34 +6,52 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from retrysafe.cli.complaints import Complaint, Misuse
-from retrysafe.cli.opening import named, shown, sqlite_file
+from retrysafe.cli.opening import mysql_database, named, postgres_database, shown, sqlite_file
 from retrysafe.errors import ConfigurationError, RetrySafeError, SchemaMismatch
 from retrysafe.stores.base import Capability, Query
 from retrysafe.stores.program import Factory
 from retrysafe.stores.urls import AnyStore, open_store
 
 
-def writable(store_url: str, *, scratch: bool) -> AnyStore:
+@runtime_checkable
+class Telling(Protocol):
+    """A store that can tell whether it was ever made, without making it."""
+
+    def is_made(self) -> bool:
+        """Tell whether what every such store begins with is there: a key, a stream, a table; make nothing.
+
+        Raises:
+            StoreUnavailable: nobody can tell.
+        """
+        ...
+
+
+def writable(store_url: str, *, scratch: bool, emptied: bool = False) -> AnyStore:
     """Make the store that a URL names, if nobody's operations are in it.
 
-    Looking changes no table of a store of ours, and makes none. A store that has never been opened is empty.
+    Looking changes no table of a store of ours, and makes nothing. A store that has never been opened is empty.
 
     Args:
         store_url: names the store.
         scratch: whether its owner says that it may be used.
+        emptied: whether nothing in it will survive: then it must not even have been made, as far as that can be told.
+            A service may have it open, with no operation just now.
 
     Raises:
         Complaint: it was used before, is of another version, or cannot be reached.
         Misuse: the URL is wrong.
     """
-    if not scratch and (there := _what_is_there(store_url)) is not None:
+    if not scratch and (there := _what_is_there(store_url, emptied=emptied)) is not None:
         raise Complaint(
-            f"this store was used before: there are {there} in it",
+            f"this store was used before: {there}",
             where=shown(store_url),
-            fixes=["use an empty store", "add --scratch, if nobody needs what is in it"],
+            fixes=[
+                "use a new store" if emptied else "use an empty store",
+                "add --scratch, if nobody needs what is in it",
+            ],
         )
     try:
         return open_store(store_url)
@@ -43,7 +61,7 @@ def writable(store_url: str, *, scratch: bool) -> AnyStore:
         raise Misuse("a driver is missing", where=shown(store_url), facts=[str(error)]) from error
 
 
-def _what_is_there(store_url: str) -> str | None:
+def _what_is_there(store_url: str, *, emptied: bool) -> str | None:
     if store_url.lower().startswith("memory:"):
         return None
     store = named(store_url)
@@ -51,13 +69,29 @@ def _what_is_there(store_url: str) -> str | None:
     if file is not None and not Path(file.path).exists():
         return None
     try:
-        return _first_found(store)
+        made = _is_made(store)
+        if made is False:
+            return None
+        if found := _first_found(store):
+            return f"there are {found} in it"
+        return "it is empty, and a service may have it open" if made and emptied else None
     except SchemaMismatch as error:
         if not error.found:
             return None
         raise Complaint.about(error, where=shown(store_url)) from error
     except RetrySafeError as error:
         raise Complaint.about(error, where=shown(store_url)) from error
+
+
+def _is_made(store: AnyStore) -> bool | None:
+    """Tell whether a store has been opened before; None where it can't be told."""
+    if isinstance(store, Telling):
+        try:
+            return store.is_made()
+        finally:
+            store.close()
+    # These are forbidden to make their tables here: opening them fails where there are none.
+    return any(look(store) for look in (sqlite_file, postgres_database, mysql_database)) or None
 
 
 def _first_found(store: AnyStore) -> str | None:

@@ -20,10 +20,12 @@ class Watch:
 
     Args:
         store_url: names the store.
+        scratch: whether what is in it may be lost.
     """
 
-    def __init__(self, store_url: str) -> None:
+    def __init__(self, store_url: str, *, scratch: bool) -> None:
         self._store_url = store_url
+        self._scratch = scratch
         self._promises: dict[str, tuple[str, tuple[str, ...], str]] = {}
         """By test: what is promised, by which rules, and through which face it is looked at."""
         self._outcomes: dict[str, dict[str, str]] = defaultdict(dict)
@@ -34,6 +36,11 @@ class Watch:
     def store_url(self) -> str:
         """Return which store to check."""
         return self._store_url
+
+    @pytest.fixture(scope="session")
+    def scratch(self) -> bool:
+        """Tell whether what is in it may be lost."""
+        return self._scratch
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Learn what is promised."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
 
@@ -23,7 +23,8 @@ and a reply."""
 
 # Each lost race is somebody else's progress, so this many in a row are a store that answers wrongly.
 _MOST_TRIES = 100
-_PAGE = 500
+_LARGEST_PAGE = 500
+_SMALLEST_PAGE = 16
 
 
 class Task(NamedTuple, Generic[T]):
@@ -154,18 +155,31 @@ class Ledger:
 
         What this code can't read is for processes of the version that wrote it, and keeps nobody from all the rest.
         """
+        size = page_size(enough)
         chosen: list[Candidate] = []
         after = None
         while True:
-            page = yield from statements.find(index, by, after, _PAGE)
+            page = yield from statements.find(index, by, after, size)
             for met in (yield from statements.load([found.digest for found in page])):
                 with suppress(RecordUnreadable):
                     row = decode_row(met.body)
                     if choose(row):
                         chosen.append(Candidate(met, row))
-            if len(page) < _PAGE or len(chosen) >= enough:
+            if len(page) < size or len(chosen) >= enough:
                 return chosen
             after = page[-1].place
+
+
+def page_size(enough: int) -> int:
+    """Return how many documents to load at once where so many are wanted: each may be as large as a request can be."""
+    return min(_LARGEST_PAGE, max(_SMALLEST_PAGE, 2 * enough))
+
+
+def readable(bodies: Iterable[bytes]) -> Iterator[Row]:
+    """Decode documents, but for those that only a newer version can read."""
+    for body in bodies:
+        with suppress(RecordUnreadable):
+            yield decode_row(body)
 
 
 class Candidate(NamedTuple):

@@ -14,14 +14,12 @@ from retrysafe.protocol.operator import Audit, Intervention, Refusal
 from retrysafe.protocol.states import LEASED, State
 from retrysafe.stores.base import Purged, Query, Wanted
 from retrysafe.stores.documents import statements, upkeep
-from retrysafe.stores.documents.encoding import decode_row
-from retrysafe.stores.documents.ledger import Candidate, Task, known_of
+from retrysafe.stores.documents.ledger import Candidate, Task, known_of, page_size, readable
 from retrysafe.stores.documents.outbox import OutboxVerbs
 from retrysafe.stores.documents.row import Row
 from retrysafe.stores.documents.upkeep import Fate
 from retrysafe.stores.program import Program
 
-_PAGE = 500
 _FOUND_OPEN = LEASED | {State.PARKED}
 _MOST_SHOWN = 10_000
 
@@ -90,11 +88,11 @@ class DocumentVerbs(OutboxVerbs):
             rows = sorted((each.row for each in found), key=lambda row: -row.number)
             return list(behind.show(rows))[: query.limit]
         shown: list[Checkpoint] = []
-        after = None
+        after, size = None, page_size(query.limit)
         while True:
-            page = yield from statements.newest(after, _PAGE)
-            shown += behind.show(decode_row(each.body) for each in page)
-            if len(page) < _PAGE or len(shown) >= query.limit:
+            page = yield from statements.newest(after, size)
+            shown += behind.show(readable(each.body for each in page))
+            if len(page) < size or len(shown) >= query.limit:
                 return shown[: query.limit]
             after = page[-1].place
 

@@ -143,10 +143,20 @@ class Bucket:
 
     async def bounds(self, wire: Wire, stream: str) -> tuple[int, int]:
         """Return the first and the last sequence of a stream; the last is less than the first in an empty one."""
-        answer = _decode(_streams, await wire.ask(f"{API}.STREAM.INFO.{stream}"))
+        answer = await self._info(wire, stream)
         if answer.error is not None:
             raise refused(answer.error)
         return int(answer.state["first_seq"]), int(answer.state["last_seq"])
+
+    async def is_made(self, wire: Wire) -> bool:
+        """Tell whether one of the two buckets is there."""
+        for stream in (self.stream, self.audit_stream):
+            answer = await self._info(wire, stream)
+            if answer.error is None:
+                return True
+            if answer.error.err_code != _STREAM_NOT_FOUND:
+                raise refused(answer.error)
+        return False
 
     async def prepare(self, wire: Wire) -> tuple[Meta, bool]:
         """Make the buckets where they are missing.
@@ -165,8 +175,11 @@ class Bucket:
         await self._make(wire, self.audit_stream, self.audit_subject(">"), {})
         return await self._meta(wire), drops
 
+    async def _info(self, wire: Wire, stream: str) -> _Stream:
+        return _decode(_streams, await wire.ask(f"{API}.STREAM.INFO.{stream}"))
+
     async def _make(self, wire: Wire, stream: str, subject: str, more: dict[str, Any]) -> dict[str, Any]:
-        answer = _decode(_streams, await wire.ask(f"{API}.STREAM.INFO.{stream}"))
+        answer = await self._info(wire, stream)
         if answer.error is not None and answer.error.err_code == _STREAM_NOT_FOUND:
             config = {
                 "name": stream,
@@ -182,7 +195,7 @@ class Bucket:
             answer = _decode(_streams, await wire.ask(f"{API}.STREAM.CREATE.{stream}", msgspec.json.encode(config)))
             if answer.error is not None and answer.error.err_code == _STREAM_NAME_IN_USE:
                 # Another process was faster.
-                answer = _decode(_streams, await wire.ask(f"{API}.STREAM.INFO.{stream}"))
+                answer = await self._info(wire, stream)
         if answer.error is not None:
             raise refused(answer.error)
         self._check(stream, answer.config)
@@ -196,6 +209,11 @@ class Bucket:
             problems.append("does not permit to delete a message: make it with deny_delete off")
         if config.get("max_age"):
             problems.append("forgets by age, open operations too: make it without max_age")
+        full = [name for name in ("max_msgs", "max_bytes") if int(config.get(name) or -1) > 0]
+        if full and config.get("discard") != "new":
+            problems.append(f"drops its oldest message, of an open operation too, at {' or '.join(full)}: discard new")
+        if config.get("retention", "limits") != "limits":
+            problems.append("drops what somebody has read: make it with retention limits")
         if config.get("storage") != "file":
             problems.append("is not on disk: make it with storage file")
         if int(config.get("num_replicas", 1)) < self._replicas:

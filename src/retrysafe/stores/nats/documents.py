@@ -243,10 +243,17 @@ class Documents:
             if is_written:
                 self._keeping.written.put(entered.shelf, digest, ack.seq)
             elif entered.is_new:
-                await self._wire.tell(*self._bucket.deleting(ack.seq))
+                await self._withdraw(digest, entered.shelf, ack.seq)
         elif is_written:
             # One was there before, and whoever left it there may just be deleting it.
             await self._enter(entered.shelf, digest, entered.at)
+
+    async def _withdraw(self, digest: bytes, shelf: Shelf, seq: int) -> None:
+        """Delete a pointer whose document lost a race, unless the winner's document needs one: it may rely on this."""
+        stored = await self._bucket.get(self._wire, self._subject(digest))
+        seen = None if stored is None or stored.is_mark else seen_in_line(stored.header(FACTS))
+        if seen is not None and shelf not in needed(seen.facts):
+            await self._wire.tell(*self._bucket.deleting(seq))
 
     async def _enter(self, shelf: Shelf, digest: bytes, at: float) -> None:
         try:

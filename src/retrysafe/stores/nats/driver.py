@@ -107,6 +107,14 @@ class NatsStore:
         opened = self._wires.meta
         return self._wires.portal.run(self.aopen()) if opened is None else opened
 
+    def is_made(self) -> bool:
+        """Tell whether the bucket, or that of its audit, is there; nothing is made.
+
+        Raises:
+            StoreUnavailable: the server cannot be reached, or has no JetStream.
+        """
+        return self._wires.portal.run(self._wires.is_made())
+
     def run(self, program: Factory[T]) -> T:
         """Run a program and block until it is durable.
 
@@ -191,7 +199,9 @@ def _check(servers: Sequence[str], bucket: str, replicas: int, connect: Connect 
     if bool(servers) == (connect is not None):
         problems.append("a NATS store needs servers or a function that connects, and not both")
     if not bucket or not bucket.replace("-", "").replace("_", "").isalnum() or not bucket.isascii():
-        problems.append(f"the bucket {bucket!r} has other than letters, digits, - and _")
+        # Behind a slash in a password, what follows is taken for the bucket.
+        name = "" if "@" in bucket else f" {bucket!r}"
+        problems.append(f"the bucket{name} has other than letters, digits, - and _")
     if replicas not in _REPLICAS or replicas % 2 == 0:
         problems.append(f"{replicas} replicas: write 1, 3 or 5, as a majority of an even number is no safer")
     if problems:

@@ -26,6 +26,8 @@ Connect = Callable[[], Awaitable[Client]]
 
 _NO_RESPONDERS = "503"
 _STATUS = "Status"
+# There is nothing, or nothing any more.
+_NO_MORE = frozenset({"404", "408"})
 _LOST = "NATS: the connection was lost"
 # Questions are looked at together, so that none costs a timer of its own: an answer is missed at most so much later.
 _LOOK_EVERY = 1 / 5
@@ -174,8 +176,11 @@ class Wire:
                     message = await queue.get()
                 if message is None:
                     raise StoreUnavailable(_LOST)
-                if message.headers is not None and _STATUS in message.headers:
+                status = None if message.headers is None else message.headers.get(_STATUS)
+                if status in _NO_MORE:
                     break
+                if status is not None:
+                    raise StoreUnavailable(f"NATS: not all that was asked for has come: status {status}")
                 found.append(message)
             await subscription.unsubscribe()
         except TimeoutError:

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from retrysafe.errors import StoreCorrupt
 from retrysafe.stores.base import Meta
 from retrysafe.stores.nats.keeping import Keeping
 from retrysafe.stores.nats.portal import Portal
@@ -58,13 +59,29 @@ class Wires:
             if wire is None or not wire.is_open:
                 wire = await Wire.open(self._connect, self._timeout_seconds)
                 try:
-                    if self.meta is None:
-                        self.meta = await self._keeping.prepare(wire)
+                    self._keep(await self._keeping.prepare(wire))
                 except BaseException:
                     await wire.close()
                     raise
                 self._wires[loop] = wire
         return wire
+
+    async def is_made(self) -> bool:
+        """Tell whether the bucket is there, over a connection that is closed again."""
+        wire = await Wire.open(self._connect, self._timeout_seconds)
+        try:
+            return await self._keeping.bucket.is_made(wire)
+        finally:
+            await wire.close()
+
+    def _keep(self, meta: Meta) -> None:
+        """Keep what was found, or refuse a bucket that is not the one whose keys this process knows (K4)."""
+        if self.meta is not None and self.meta != meta:
+            raise StoreCorrupt(
+                "NATS: the bucket was lost and made anew, or is another one: digests of this process don't fit it. "
+                "Close the store, or restart, once it is known what was lost"
+            )
+        self.meta = meta
 
     async def close_loop(self) -> None:
         """Close this event loop's connection, once its writes have ended."""
@@ -74,7 +91,9 @@ class Wires:
         with self._guard:
             wire = self._wires.pop(loop, None)
             self._doors.pop(loop, None)
-            self.meta = None
+            self._drop_finished()
+            if not self._wires:
+                self.meta = None
         if wire is not None:
             await wire.close()
 

@@ -93,6 +93,15 @@ class RedisStore:
             opened = self._meta = self._make_meta()
         return opened
 
+    def is_made(self) -> bool:
+        """Tell whether a store with this prefix has ever been opened on the server; nothing is made.
+
+        Raises:
+            StoreUnavailable: the server can't be reached.
+        """
+        [[there]] = self._transport.exchange([Call("there", (self.keys.meta,), ())])
+        return bool(there)
+
     def run(self, program: Factory[T]) -> T:
         """Run a program and block until what it did is as durable as the store declares.
 

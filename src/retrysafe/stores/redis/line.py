@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+import hiredis
+
 from retrysafe.errors import StoreUnavailable
 from retrysafe.stores.redis.calls import Call, Introduction, Reply, Words
 from retrysafe.stores.redis.resp import (
@@ -18,6 +20,7 @@ from retrysafe.stores.redis.resp import (
     check_introduced,
     check_waited,
     is_unknown_script,
+    leads_away,
     lost,
     packed,
     packed_command,
@@ -78,9 +81,11 @@ class Line:
                     replies[number] = reply
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | hiredis.ProtocolError):
                 raise self._lost(error) from error
             raise
+        if any(map(leads_away, replies)):
+            self.close()
         _check(replies)
         return replies
 
@@ -111,7 +116,7 @@ class Line:
         """Close the connection."""
         self.socket.close()
 
-    def _lost(self, error: OSError) -> StoreUnavailable:
+    def _lost(self, error: Exception) -> StoreUnavailable:
         if isinstance(error, TimeoutError):
             return lost(f"the server has not answered for {self._settings.timeout_seconds:g} s")
         return lost(error)

@@ -91,7 +91,15 @@ def from_clients(
     if problems:
         raise ConfigurationError(problems)
     clients = Clients(lambda: client, lambda: async_client, owned=False)
-    return RedisStore(clients, persistence=Persistence(persistence), prefix=prefix, cluster=is_cluster(client))
+    # Behind Sentinel a replica takes the place of a primary that ends, and may lack its last writes (D3).
+    replicated = hasattr(getattr(client, "connection_pool", None), "sentinel_manager")
+    return RedisStore(
+        clients,
+        persistence=Persistence(persistence),
+        prefix=prefix,
+        cluster=is_cluster(client),
+        replicated=replicated,
+    )
 
 
 def _hosts(parts: SplitResult, port: int) -> tuple[list[tuple[str, int]], list[str]]:

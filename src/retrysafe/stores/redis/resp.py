@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,6 +19,8 @@ ReplyError: type[Exception] = hiredis.ReplyError
 """What the parser makes of an error; it is returned, not raised."""
 
 _UNKNOWN_SCRIPT = "NOSCRIPT"
+_WRAPPED = re.compile(r"-([A-Z]{3,}) ")
+_TOO_MANY = "ERR max number of clients reached"
 _LAYOUT = "RETRYSAFE-LAYOUT"
 # What may pass: it starts, is full, in its own way, a replica, without enough of them, or has yet to give us a right.
 _PASSING = frozenset(
@@ -58,7 +61,7 @@ def translated(error: Exception) -> RetrySafeError:
         ``ConfigurationError`` when the server is a Cluster's, a plain ``StoreError`` for a defect of ours.
     """
     text = " ".join(str(error).split())
-    code = text.partition(" ")[0]
+    code = code_of(error)
     if _LAYOUT in text:
         return RecordUnreadable("a newer version of retrysafe wrote this checkpoint")
     if code in _PASSING:
@@ -66,6 +69,19 @@ def translated(error: Exception) -> RetrySafeError:
     if code in {"MOVED", "ASK", "CROSSSLOT"}:
         return ConfigurationError(["the server is one of a Cluster: write redis+cluster:// for redis://"])
     return StoreError(f"Redis: {text}")
+
+
+def code_of(error: object) -> str:
+    """Return the word that names an error; Redis 6 wraps those of scripts."""
+    text = str(error)
+    if text.startswith("ERR Error running script") and (inner := _WRAPPED.search(text)):
+        return inner[1]
+    return "LOADING" if text.startswith(_TOO_MANY) else text.partition(" ")[0]
+
+
+def leads_away(reply: object) -> bool:
+    """Tell whether the server is no primary any more: another connection may lead to the one that is."""
+    return isinstance(reply, ReplyError) and code_of(reply) in {"READONLY", "MASTERDOWN"}
 
 
 def lost(cause: BaseException | str | None) -> StoreUnavailable:

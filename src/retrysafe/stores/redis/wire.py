@@ -21,6 +21,7 @@ from retrysafe.stores.redis.resp import (
     check_introduced,
     check_waited,
     is_unknown_script,
+    leads_away,
     lost,
     packed,
     packed_command,
@@ -74,6 +75,8 @@ class Run(Generic[T]):
                 self._wire.send_whole(self, number)
                 return
             self._refusal = reply
+            if leads_away(reply):
+                self._wire.leave()
         self._replies[number] = reply
         self._left -= 1
         if self._left:
@@ -172,6 +175,15 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._end(lost("the store was closed"))
+
+    def leave(self) -> None:
+        """Give a server up that is no primary any more, once its answers of this moment have been given."""
+        self.loop.call_soon(self._leave)
+
+    def _leave(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(lost("the server is not the primary any more"))
 
     def disown(self) -> None:
         """Let go of a socket that belongs to the process that forked, without a word to the server or to the loop.

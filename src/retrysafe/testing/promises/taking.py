@@ -14,7 +14,7 @@ from retrysafe.protocol.operator import Verb
 from retrysafe.protocol.states import State
 from retrysafe.protocol.verdicts import ATTEMPTS_SPENT, UNDO_ATTEMPTS_SPENT, Claimed, Parked, Verdict
 from retrysafe.stores.base import Wanted
-from retrysafe.testing.asks import an_ask, an_intervention, some_terms
+from retrysafe.testing.asks import NAMESPACES, an_ask, an_intervention, some_terms
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.runner import Runner
 
@@ -122,7 +122,7 @@ class TakingPromises:
         """R2, R13: what may run once is for everyone, because parking it needs nothing of its application."""
         asks = {
             (namespace, mode, name): an_ask(f"{mode}-{name}", mode=mode, name=name, namespace=namespace)
-            for namespace in ("tests", "another")
+            for namespace in NAMESPACES
             for mode in Mode
             for name in ("POST /a", "POST /b,c*")
         }

@@ -12,8 +12,10 @@ elseif (r.state == DONE or r.state == UNDONE) and r.outcome_until <= now then
     local bytes = FRONT_BYTES + r.id_bytes + r.text_bytes + math.max(r.reason_bytes, 0) + math.max(r.request_bytes, 0)
     local rest = redis.call('GETRANGE', KEYS[1], FRONT_BYTES, bytes - 1)
     r.state, r.outcome_bytes = EXPIRED, -1
-    redis.call('SET', KEYS[1], packed(r) .. rest)
+    -- First what may be done when the memory is full; what has written already may write the rest.
     redis.call('DEL', KEYS[5])
+    redis.call('ZREM', KEYS[4], member(r))
+    redis.call('SET', KEYS[1], packed(r) .. rest)
     enlist(r, 4)
     return {'expired'}
 end

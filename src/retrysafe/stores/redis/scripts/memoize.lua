@@ -30,6 +30,8 @@ else
     end
 end
 local memo = struct.pack(MEMO, status, fence, timeout, began, ended, new_value_bytes, string.len(base))
+-- Frees nothing, and may be done when the memory is full; what has written already may write the rest.
+redis.call('ZREM', KEYS[2], '')
 redis.call('HSET', KEYS[5], ARGV[5], memo .. base .. value)
 if ARGV[11] == '1' and r.flags < PIVOTED_FLAG then
     r.flags = r.flags + PIVOTED_FLAG

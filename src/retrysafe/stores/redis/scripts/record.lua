@@ -19,6 +19,8 @@ if fence ~= tonumber(ARGV[3]) or string.sub(met, at, at + id_bytes - 1) ~= ARGV[
     or (target == DONE and flags % 2 == UNDOING_FLAG) then
     return {stamp(), met}
 end
+-- Frees nothing, and may be done when the memory is full; what has written already may write the rest.
+redis.call('ZREM', KEYS[2], '')
 for number = 9, #ARGV do
     messages = messages + 1
     local field = struct.pack('>I4', messages) .. ARGV[2]

@@ -11,6 +11,8 @@ if ARGV[5] == '1' and r.lease <= now then
 end
 r.due = r.due + (lease - r.lease)
 r.lease = lease
+-- Frees nothing, and may be done when the memory is full; what has written already may write the rest.
+redis.call('ZREM', KEYS[2], '')
 redis.call('SETRANGE', KEYS[1], 0, packed(r))
 enlist(r, 2)
 return {1}

@@ -41,6 +41,8 @@ end
 if ARGV[8] == '1' then
     r.deaths = 0
 end
+-- Frees nothing, and may be done when the memory is full; what has written already may write the rest.
+redis.call('ZREM', KEYS[2], '')
 redis.call('SET', KEYS[1], packed(r) .. r.id .. text .. reason .. request .. outcome)
 enlist(r, r.group)
 return {}

@@ -1,0 +1,2 @@
+-- Tells whether the meta row is there; makes nothing.
+return {redis.call('EXISTS', KEYS[1])}
