@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -349,3 +350,14 @@ def _items(store: Any, prefix: str) -> list[dict[str, Any]]:
 
 def _parts(store: Any) -> int:
     return len([item for item in _items(store, "document#") if item["sk"]["S"].startswith("part#")])
+
+
+def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child(make: Make) -> None:
+    """C1: and so are those of the verbs, which begin with nothing there."""
+    store = make()
+    numbers = store.verbs._numbers  # type: ignore[attr-defined]
+    with store._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(store._lock.locked() or store.verbs._numbers is numbers)  # type: ignore[attr-defined]
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

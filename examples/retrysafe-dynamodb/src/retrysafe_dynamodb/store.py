@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ class DynamoDBStore:
             capabilities=frozenset({Capability.SYNC, Capability.ASYNC, Capability.LIST_ABANDONED}),
             margin_seconds=margin.total_seconds(),
         )
-        self.verbs: Verbs = DocumentVerbs(HostInstants(HostClock(clock)), margin.total_seconds())
+        verbs = DocumentVerbs(HostInstants(HostClock(clock)), margin.total_seconds())
+        self.verbs: Verbs = verbs
+        self._forget = verbs.start_over
         self._with_other = partial(
             DynamoDBStore,
             table,
@@ -116,6 +119,7 @@ class DynamoDBStore:
         self._client = partial(_client, region, endpoint, threads, timeout.total_seconds())
         self._opened: _Opened | None = None
         self._lock = Lock()
+        _EVERY.add(self)
 
     def open(self) -> Meta:
         """Make the table where it is missing, and return its meta row (K4).
@@ -185,6 +189,12 @@ class DynamoDBStore:
         """Close connections and threads without blocking the loop."""
         await asyncio.to_thread(self.close)
 
+    def start_over(self) -> None:
+        """Begin with nothing, in a forked child, where a thread that is gone may have held a lock."""
+        self._opened = None
+        self._lock = Lock()
+        self._forget()
+
     def _open(self) -> _Opened:
         opened = self._opened
         if opened is not None and opened.process == os.getpid():
@@ -201,6 +211,17 @@ class DynamoDBStore:
         writers = ThreadPoolExecutor(self._threads, "retrysafe-dynamodb-write")
         port = DynamoDBPort(Documents(client, self._table, shards), AuditLines(client, self._table), writers)
         return _Opened(os.getpid(), meta, port, client, runners, writers)
+
+
+_EVERY: weakref.WeakSet[DynamoDBStore] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for store in list(_EVERY):
+        store.start_over()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _client(region: str | None, endpoint: str | None, threads: int, timeout_seconds: float) -> Any:  # noqa: ANN401 - boto has no types
