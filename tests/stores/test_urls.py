@@ -103,7 +103,7 @@ def test_all_problems_are_said_at_once() -> None:
 def test_a_password_is_not_repeated() -> None:
     """K8: a foreign store's URL may hold one."""
     [problem] = problems_of("bolt://alice:hunter2@db/shop")
-    assert "hunter2" not in problem
+    assert "hunter" not in problem
 
 
 class TestOtherPackages:
@@ -148,11 +148,18 @@ def test_finding_our_own_stores_reads_no_package_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://u:pa?hunter2@host/0", "mysql://u:pa?x=1&hunter2@host/db", "nats://u:pa?hunter2@host"]
+    "url",
+    [
+        "redis://u:pa?hunter2@host/0",
+        "redis://u:pa?hunter=x@host/0",
+        "redis://u:pa?hunter&x@host/0",
+        "mysql://u:pa?x=1&hunter2@host/db",
+        "nats://u:pa?hunter2@host",
+    ],
 )
 def test_no_part_of_a_password_is_repeated(url: str) -> None:
     """K8: not even of one that was not escaped."""
     with pytest.raises(ConfigurationError) as caught:
         open_store(url)
-    assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(caught.value.problems)
+    assert "hunter" not in str(caught.value)
+    assert "hunter" not in repr(caught.value.problems)

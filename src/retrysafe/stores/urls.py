@@ -115,9 +115,10 @@ def parse_options(query: str, readers: Mapping[str, Callable[[str], Any]]) -> tu
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
+    # What stands before an @ that is written as it is may be a part of a password, with a ? or & in it.
+    secret = "@" in query
     for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in readers and not _NAME.fullmatch(name):
-            # A part of a password, perhaps, that has a ? or & in it as it is.
+        if name not in readers and (secret or not _NAME.fullmatch(name)):
             problems.append("an unknown option: write %3F for a ? and %26 for a & in names and passwords")
         elif name not in readers:
             problems.append(unknown("option", name, readers))

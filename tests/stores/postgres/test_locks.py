@@ -111,6 +111,22 @@ class TestClaim:
         assert isinstance(verdict, InFlight)
         assert verdict.checkpoint.fence == 1
 
+    @pytest.mark.parametrize("face", ["sync", "async"])
+    def test_a_take_over_does_not_wait_for_long(self, database: str, face: Face) -> None:
+        """C4, D1: whoever has the row locked may keep it so for long, and a few such keys would be all our sessions."""
+        runner = Runner(PostgresStore(database), face)
+        claim = runner.claimed(an_ask(mode=Mode.AGAIN, lease_seconds=0.001))
+        until(lambda: runner.read(claim).lease_remaining_seconds < 0)
+        seen = runner.read(claim)
+        with locked(database, claim):
+            # By the lock's limit, and not by the statement's.
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                runner.claim(an_ask(mode=Mode.AGAIN))
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                runner.reclaim(seen)
+        assert runner.claimed(an_ask(mode=Mode.AGAIN)).fence == 2
+        runner.close()
+
     def test_of_simultaneous_claims_of_a_released_key_one_wins(self, store: PostgresStore) -> None:
         """C1, S6."""
         for lap in range(1, 6):

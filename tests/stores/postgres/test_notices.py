@@ -125,6 +125,34 @@ def test_the_thread_and_its_session_end_with_the_store(store: PostgresStore, sig
         _somebody_waits(sight, 2)
 
 
+# What has happened is told by the thread's end, and not kept to itself.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_of_a_defect_is_followed_by_another(
+    store: PostgresStore, other: PostgresStore, sight: Sight
+) -> None:
+    """S9: it leaves no session, and whoever comes next is woken; who was waiting looks by itself."""
+
+    def defect() -> None:
+        raise LookupError("nobody foresaw it")
+
+    claims = [claimed(other, an_ask(key)) for key in ("first", "second")]
+    woken = threading.Event()
+    with store.watch(claims[0].digest, 60.0, defect):
+        _somebody_waits(sight)
+        dying, session = store._pools.notices._thread, store._pools.notices.connection
+        assert dying is not None
+        assert session is not None
+        other.run(recording(other, claims[0]))
+        dying.join(PATIENCE_SECONDS)
+        assert not dying.is_alive()
+        assert session.closed
+        with store.watch(claims[1].digest, 60.0, woken.set):
+            # Both: what was said over the session before may have been lost with it.
+            _somebody_waits(sight, 2)
+            other.run(recording(other, claims[1]))
+            assert woken.wait(PATIENCE_SECONDS)
+
+
 def test_a_purge_forgets_who_waits_no_more(store: PostgresStore, sight: Sight) -> None:
     """S10."""
     with store.watch(bytes(16), 60.0, lambda: None):

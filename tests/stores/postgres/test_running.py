@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -103,10 +104,14 @@ def test_the_clocks_of_applications_decide_nothing(
         assert 0 < met.lease_remaining_seconds < 30.5
 
 
+@pytest.mark.parametrize("pgbouncer", [False, True])
 @pytest.mark.parametrize(("face", "driver"), ROUNDS)
-def test_a_row_that_is_locked_does_not_hold_its_batch(database: str, face: Face, driver: Driver) -> None:
+def test_a_row_that_is_locked_does_not_hold_its_batch(
+    database: str, face: Face, driver: Driver, *, pgbouncer: bool
+) -> None:
     """C4: the transaction that has it locked ends when it will; the neighbours have their answers before."""
-    store = PostgresStore(database, driver=driver)
+    # Were the lock waited for as long as a statement may take, nobody would see the end of this.
+    store = PostgresStore(database, driver=driver, pgbouncer=pgbouncer, timeout=timedelta(minutes=10))
     runner = Runner(store, face)
     claims = [runner.claimed(an_ask(f"key-{number}")) for number in range(12)]
     answers: list[object] = []

@@ -79,19 +79,20 @@ class Settings:
             ours["options"] = f"{told} {said.get('options') or libpq_default('options')}".rstrip()
         return ours
 
-    def begin(self, *, reads: bool) -> str:
+    def begin(self, *, reads: bool, patient: bool = True) -> str:
         """Return the statements that begin a transaction, in one message.
 
         A pooler refuses settings at the start of a connection, so there they are told each time.
 
         Args:
             reads: whether it only reads, all of it as of one moment.
+            patient: whether it waits for a row that another has locked for as long as a statement may take.
         """
         # Said with each, at no cost, because a database or a role may have another default.
         how = "REPEATABLE READ READ ONLY" if reads else "READ COMMITTED"
-        told: dict[str, str] = {"lock_timeout": "0"}
+        told: dict[str, str] = {"lock_timeout": "0" if patient else self._longest_lock}
         if self.pgbouncer:
-            told = self._limits | _PLANNED
+            told |= self._limits | _PLANNED
         settings = "".join(f"; SET LOCAL {name} = {value}" for name, value in told.items())
         return f"BEGIN ISOLATION LEVEL {how}{settings}"
 
@@ -113,9 +114,12 @@ class Settings:
     @property
     def _outside(self) -> dict[str, str]:
         """What holds outside of transactions."""
-        longest = min(_LONGEST_LOCK_MILLISECONDS, max(1, self._milliseconds // 2))
         isolation = {"default_transaction_isolation": "read\\ committed"}
-        return _PLANNED | isolation | {"lock_timeout": str(longest)}
+        return _PLANNED | isolation | {"lock_timeout": self._longest_lock}
+
+    @property
+    def _longest_lock(self) -> str:
+        return str(min(_LONGEST_LOCK_MILLISECONDS, max(1, self._milliseconds // 2)))
 
     @property
     def _milliseconds(self) -> int:

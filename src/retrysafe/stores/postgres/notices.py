@@ -106,28 +106,38 @@ class Notices:
             os.write(self._bell[1], b"!")
 
     def _work(self) -> None:
-        while self._go_on():
-            try:
-                if self.connection is None:
-                    self.connection = self._connect()
-                self._say_who_waits(self.connection)
-                self._hear(self.connection)
-            except (psycopg.Error, OSError):
-                # Until it works again those who wait look by themselves.
-                self._disconnect()
-                self._listen_to_bell(_PAUSE_SECONDS)
-        self._disconnect()
+        try:
+            while self._go_on():
+                try:
+                    if self.connection is None:
+                        self.connection = self._connect()
+                    self._say_who_waits(self.connection)
+                    self._hear(self.connection)
+                except (psycopg.Error, OSError):
+                    # Until it works again those who wait look by themselves.
+                    self._disconnect()
+                    self._listen_to_bell(_PAUSE_SECONDS)
+        finally:
+            with self._door:
+                # Whatever it dies of: a bell that nobody hears would keep the next thread from being started.
+                if self._thread is threading.current_thread():
+                    self._end()
 
     def _go_on(self) -> bool:
-        """Tell whether there is anything left to do; the thread that ends takes its bell along."""
+        """Tell whether there is anything left to do."""
         with self._door:
             if self._closing or (self._idle and not self._wakes and not self._listen_to_bell(0)):
-                for end in self._bell or ():
-                    os.close(end)
-                self._bell = self._thread = None
-                self._new.clear()
+                self._end()
                 return False
             return True
+
+    def _end(self) -> None:
+        """Take session and bell along, so that whoever comes next starts another thread; only behind the door."""
+        self._disconnect()
+        for end in self._bell or ():
+            os.close(end)
+        self._bell = self._thread = None
+        self._new.clear()
 
     def _connect(self) -> Connection:
         connection = connect(self._settings)

@@ -142,18 +142,19 @@ class Pool:
             self._give_on(session)
 
     @contextmanager
-    def transaction(self, *, reads: bool) -> Generator[ThreadSession]:
+    def transaction(self, *, reads: bool, patient: bool = True) -> Generator[ThreadSession]:
         """Lend a session for one transaction, which is committed unless an exception leaves.
 
         Args:
             reads: whether it only reads, all of it as of one moment.
+            patient: whether it waits for a row that another has locked for as long as a statement may take.
 
         Raises:
             StoreUnavailable: every session is in use, for as long as we wait.
             psycopg.Error: the server is not there, or did not commit; or nobody knows.
         """
         with self.session() as session:
-            session.command(self._settings.begin(reads=reads))
+            session.command(self._settings.begin(reads=reads, patient=patient))
             try:
                 yield session
             except BaseException as error:
@@ -238,11 +239,11 @@ class AsyncPool:
         self.shelf: Shelf[LoopSession] = Shelf()
 
     @asynccontextmanager
-    async def transaction(self, *, reads: bool) -> AsyncGenerator[LoopSession]:
+    async def transaction(self, *, reads: bool, patient: bool = True) -> AsyncGenerator[LoopSession]:
         """Lend a session for one transaction; see :meth:`Pool.transaction`."""
         session = await self.take()
         try:
-            await session.command(self._settings.begin(reads=reads))
+            await session.command(self._settings.begin(reads=reads, patient=patient))
             try:
                 yield session
             except BaseException as error:

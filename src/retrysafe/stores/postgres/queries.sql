@@ -16,7 +16,12 @@ encode(?::bytea, 'hex')::uuid
 uuid_send(digest)
 
 -- name: lock
-SELECT $columns FROM retrysafe_checkpoint WHERE digest = $digest FOR UPDATE
+WITH patience AS MATERIALIZED (
+    -- Whoever has it locked may keep it so for as long as its transaction lasts; those who wait hold a session each. Rows
+    -- are locked last of all, so the lock has this limit, and so has what our transaction waits for afterwards.
+    SELECT set_config('lock_timeout', '1000', TRUE)
+)
+SELECT $columns FROM retrysafe_checkpoint, patience WHERE digest = $digest FOR UPDATE OF retrysafe_checkpoint
 
 -- name: claim
 ($digest, ?::text, ?::integer, ?::double precision)

@@ -89,7 +89,7 @@ class ThreadRunner:
         statement = _together(batch, rows)
         try:
             if self._settings.pgbouncer:
-                with self.pool.transaction(reads=False) as session:
+                with self.pool.transaction(reads=False, patient=False) as session:
                     answer = session.fetch(statement)
             else:
                 with self.pool.session() as session:
@@ -211,7 +211,7 @@ class LoopRunner:
         statement = _together(batch, rows)
         try:
             if self._settings.pgbouncer:
-                async with self.pool.transaction(reads=False) as session:
+                async with self.pool.transaction(reads=False, patient=False) as session:
                     answer = await session.fetch(statement)
             else:
                 answer = await self._fetch(statement)

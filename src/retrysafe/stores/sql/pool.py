@@ -59,9 +59,14 @@ class Shelf(Generic[K]):
                 _, connection = self._resting.pop()
             except IndexError:
                 return None
-            if is_quiet(connection) and monotonic() - self._born_at[connection] < _LIFE_SECONDS:
+            if is_quiet(connection) and self.keeps(connection):
                 return connection
             self.drop(connection)
+
+    def keeps(self, connection: K) -> bool:
+        """Tell whether a connection is young enough to be lent again; one that was closed meanwhile is not."""
+        born_at = self._born_at.get(connection)
+        return born_at is not None and monotonic() - born_at < _LIFE_SECONDS
 
     def put(self, connection: K) -> None:
         """Let a connection rest, and close the one that rested longest if it is not needed."""
@@ -162,9 +167,11 @@ class Pool(Generic[K]):
             connection: as it was lent.
             fit: whether it can be used again.
         """
-        if not fit:
+        if fit and self.shelf.keeps(connection):
+            self._pass_on(connection)
+        else:
             self.shelf.drop(connection)
-        self._pass_on(connection if fit else None)
+            self._pass_on(None)
 
     def _await(self, waiter: _Waiter[K]) -> K | None:
         try:
@@ -243,9 +250,11 @@ class AsyncPool(Generic[K]):
 
     def give_back(self, connection: K, *, fit: bool) -> None:
         """Take a connection back; see :meth:`Pool.give_back`."""
-        if not fit:
+        if fit and self.shelf.keeps(connection):
+            self._pass_on(connection)
+        else:
             self.shelf.drop(connection)
-        self._pass_on(connection if fit else None)
+            self._pass_on(None)
 
     async def aclose(self) -> None:
         """Close what rests, and what is given back from now on."""
